@@ -1,0 +1,187 @@
+"""Prepare: from documents to clean passages and to examples with a frozen, leak-free split.
+
+A maker turns documents into examples. Makers live in `luthier.prepare.makers`, one file each, and register at the
+`MAKERS` seam; `prepare` runs them in the order of the project file, then splits, de-duplicates, checks for leaks and
+writes the data card. Heavy libraries are imported by the code that runs, never by these declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field
+
+from luthier.errors import DataError
+from luthier.index.base import Index
+from luthier.index.rag import Rag
+from luthier.plugins import Seam
+from luthier.prepare.chunk import Chunk
+from luthier.prepare.clean import Clean
+from luthier.prepare.dedupe import Dedupe
+from luthier.prepare.split import SplitBy
+from luthier.progress import Progress, Silent
+from luthier.spec import Spec
+from luthier.store import Artifact, Cache, Store
+from luthier.task import Task
+from luthier.types import (
+    Document,
+    Dropped,
+    Example,
+    Passage,
+    Split,
+    decode_example,
+    decode_passage,
+    read_jsonl,
+)
+
+if TYPE_CHECKING:
+    from luthier.index.base import Retriever
+
+VERSION = 1
+
+MAKERS = Seam("maker", package="luthier.prepare.makers")
+
+OWN_SPLIT = "own-split"
+"""Tag of an example whose `split` was given by the user's file: `prepare` keeps it instead of assigning one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeContext:
+    """What a maker may read.
+
+    A maker leaves `Example.split` alone (unless the user's own data says it: tag `OWN_SPLIT`) and gives `origin` the
+    passages it read: `prepare` assigns the split from them. The first passage is the source; an example whose
+    passages lie in different splits is dropped. Examples without passages or documents are split by their question.
+    """
+
+    documents: Sequence[Document]
+    """Cleaned documents in path order; only one for a maker that works per document."""
+    passages: Sequence[Passage]
+    """Cleaned, chunked and de-duplicated passages of these documents, in reading order."""
+    task: Task
+    split_of: Callable[[str], Split]
+    """Frozen split of a passage id; also of a document id where the split is by document."""
+    seed: int
+    root: Path
+    """The project folder that relative paths in specs start from."""
+    cache: Cache
+    """For a maker's own expensive items (a teacher's answers); keys are hashes of all that a value depends on."""
+    progress: Progress
+    rag: Rag
+    """How passages become a prompt, for grounded examples."""
+    examples: Sequence[Example] = ()
+    """What earlier makers made, splits assigned; empty for a maker that works per document."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Figures for the data card, such as `asked`, `supported`; numbers of per-document makers are summed."""
+    build_retriever: Callable[[Split | None], Retriever] | None = None
+
+    def retriever(self, split: Split | None = None) -> Retriever:
+        """Search over all passages, or over one split's only, built at the first call (hybrid as the project says).
+
+        For a train prompt search `split="train"`: a test passage must not enter training even as a distractor.
+        """
+        if self.build_retriever is None:
+            raise TypeError("a maker that searches must declare `uses_retriever = True` and `per_document = False`")
+        return self.build_retriever(split)
+
+
+class Maker(Protocol):
+    """Makes examples from documents. A registered `Spec` whose fields are its settings.
+
+    Class variables (plain `ClassVar`s, not fields): `per_document`, `uses_retriever`, `VERSION`.
+    """
+
+    kind: ClassVar[str]
+    per_document: ClassVar[bool]
+    """True: `make` is called once for each document and its result is cached by the document's content, so one
+    changed document re-makes only its own examples. False: called once with everything."""
+    uses_retriever: ClassVar[bool]
+    """True: `context.retriever()` may be called (makers that are not per document only)."""
+    VERSION: ClassVar[int]
+    """Raised when the code changes what it makes."""
+
+    def make(self, context: MakeContext) -> Iterator[Example | Dropped]:
+        """Yield examples, and what was refused with its reason. Deterministic from `context.seed`."""
+        ...
+
+    def inputs(self, root: Path) -> Mapping[str, str]:
+        """What else the result depends on, by name: the hash of a pairs file, a teacher's fingerprint. Fast."""
+        ...
+
+    def dump(self) -> dict[str, Any]: ...
+
+
+DEFAULT_MAKERS = ("faq", "table", "definition", "section", "unanswerable", "ground")
+
+
+def default_makers() -> tuple[Maker, ...]:
+    """Question–answer pairs found in the documents, then refusals, then the same with passages in the prompt."""
+    return tuple(MAKERS.get(kind)() for kind in DEFAULT_MAKERS)
+
+
+class Prepare(Spec):
+    """How documents become passages and examples."""
+
+    clean: Clean = Clean()
+    """Repair of text: encoding, hyphenation, repeated headers and footers, white space."""
+    chunk: Chunk = Chunk()
+    """Cutting documents into passages along their structure."""
+    dedupe: Dedupe = Dedupe()
+    """Removal of exact and near duplicates among passages."""
+    split: SplitBy = SplitBy()
+    """Which passages may be trained on, and which are kept for validation and test."""
+    makers: tuple[Annotated[Maker, MAKERS], ...] = Field(default_factory=default_makers)
+    """What makes the examples, in this order; later makers may build on the examples of earlier ones."""
+    max_examples_per_document: int = Field(default=400, ge=1)
+    """At most this many examples from one document, so that one long document does not drown the others; which
+    ones stay is decided by a hash, evenly over its makers. The user's own pairs are never capped."""
+    seed: int = 0
+    """Changes which documents or passages fall into which split, and every sampled choice."""
+
+
+def prepare(documents: Artifact, task: Task, spec: Prepare, *, store: Store, root: Path, rag: Rag = Rag(),
+            index: Index = Index(), progress: Progress = Silent()) -> Artifact:
+    """Clean, chunk, de-duplicate, split and make examples.
+
+    The artifact holds `passages.jsonl`, `examples.jsonl`, `dropped.jsonl`, `splits.json`, `card.json` and `card.html`;
+    its summary counts passages, examples by split, drops, and says whether the test set is disjoint by document or by
+    passage. `index` says how makers search (only where one does). Raises DataError when nothing readable is left, or
+    no train or test example could be made.
+    """
+    inputs: dict[str, Any] = {"documents": documents, "task": task.dump(), "rag": rag.dump()}
+    inputs["makers"] = [[maker.VERSION, dict(maker.inputs(root))] for maker in spec.makers]
+    if any(maker.uses_retriever for maker in spec.makers):
+        inputs["index"] = index.identity(root)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        from luthier.prepare.build import build
+
+        return build(folder, documents, task, spec, rag=rag, index=index, store=store, root=root, progress=progress)
+
+    return store.build("prepare", version=VERSION, spec=spec, inputs=inputs, make=make)
+
+
+def read_passages(artifact: Artifact) -> list[Passage]:
+    """All passages, in the order of their documents' paths and of reading."""
+    return [decode_passage(row) for row in read_jsonl(_file(artifact, "passages.jsonl"))]
+
+
+def read_examples(artifact: Artifact, split: Split | None = None) -> list[Example]:
+    """All examples, or one split's, in the artifact's fixed order."""
+    rows = (decode_example(row) for row in read_jsonl(_file(artifact, "examples.jsonl")))
+    return [example for example in rows if split is None or example.split == split]
+
+
+def read_dropped(artifact: Artifact) -> list[Dropped]:
+    """What every step and maker refused, with reasons."""
+    return [Dropped(**row) for row in read_jsonl(_file(artifact, "dropped.jsonl"))]
+
+
+def _file(artifact: Artifact, name: str) -> Path:
+    path = artifact.path / name
+    if not path.is_file():
+        raise DataError(f"{artifact.path} holds no {name}; it is a {artifact.stage} artifact, prepare's is needed")
+    return path
