@@ -6,6 +6,7 @@ fail before any work, with the line of the YAML file and a suggestion.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import types
 import typing
@@ -73,8 +74,11 @@ def parse(model: type[S], data: Any, *, source: str = "", lines: dict[Loc, int] 
     raise SpecError("\n".join(shown))
 
 
-def load_yaml(path: Path, model: type[S]) -> S:
-    """Read a YAML file into a spec; errors name the file, the line and the nearest known key."""
+def load_yaml(path: Path, model: type[S], *, overrides: typing.Sequence[str] = ()) -> S:
+    """Read a YAML file into a spec; errors name the file, the line and the nearest known key.
+
+    `overrides` are `path.to.field=value` settings (the value is YAML) that replace what the file says.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -84,14 +88,50 @@ def load_yaml(path: Path, model: type[S]) -> S:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an impossible date, for one
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""
         raise SpecError(f"{path.name}{at}: not valid YAML: {getattr(error, 'problem', error)}") from None
     lines: dict[Loc, int] = {}
     if node is not None:
         _mark(node, (), lines, path.name)
+    if not isinstance(data, dict):
+        raise SpecError(f"{path.name}:1: expected 'section: …' lines, found {type(data).__name__}")
+    for setting in overrides:
+        override(data, setting)
     return parse(model, data, source=path.name, lines=lines, local=path.parent.resolve())
+
+
+def override(data: dict[str, Any], setting: str) -> None:
+    """Apply one `train.epochs=3` to raw data in place."""
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        raise SpecError(f"'{setting}' is not a setting; write it as section.field=value, such as train.epochs=3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"'{setting}': the value is not valid YAML: {getattr(error, 'problem', error)}") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    here: Any = data
+    parts = path.split(".")
+    for part in parts[:-1]:
+        if isinstance(here, list):
+            if not part.isdigit() or int(part) >= len(here):
+                raise SpecError(f"'{setting}': '{part}' is not a position in that list (0 to {len(here) - 1})")
+            here = here[int(part)]
+        else:
+            here = here.setdefault(part, {})
+        if not isinstance(here, dict | list):
+            raise SpecError(f"'{setting}': '{part}' holds a value, not fields")
+    last = parts[-1]
+    if isinstance(here, list):
+        if not last.isdigit() or int(last) >= len(here):
+            raise SpecError(f"'{setting}': '{last}' is not a position in that list (0 to {len(here) - 1})")
+        here[int(last)] = value
+    else:
+        here[last] = value
 
 
 def _mark(node: yaml.Node, loc: Loc, lines: dict[Loc, int], source: str) -> None:

@@ -1,0 +1,316 @@
+"""The `luthier` command: thin, generated where it can be, importing a stage only when its command runs.
+
+Data goes to stdout, progress and errors to stderr. `--json` gives machines the same as JSON. Exit codes are stable:
+they are the `exit_code` of the errors in `luthier.errors`, 0 for success, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from luthier.errors import LuthierError, UsageError
+
+if TYPE_CHECKING:
+    from luthier.progress import Progress
+    from luthier.project import Project
+    from luthier.project.base import Done
+
+app = typer.Typer(
+    name="luthier", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="From a company's documents to a fine-tuned model that is tested, compared, released and served.",
+    epilog="Start:  luthier new helpdesk  ·  copy documents into helpdesk/documents  ·  cd helpdesk && luthier run",
+)
+
+ProjectDir = Annotated[Path, typer.Option("--project", "-C", help="Project folder, or its luthier.yaml.")]
+Settings = Annotated[list[str] | None, typer.Option(
+    "--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override a field of luthier.yaml for this call; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout, progress as JSON lines on stderr.")]
+HERE = Path(".")
+
+
+def _open(project: Path, settings: list[str] | None) -> Project:
+    from luthier.project import Project
+
+    return Project.open(project, overrides=settings or ())
+
+
+def _progress(as_json: bool) -> Progress:
+    from luthier.progress import JsonLines, Terminal
+
+    return JsonLines() if as_json else Terminal()
+
+
+def _print(data: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(data, ensure_ascii=False, indent=1, default=str) if as_json else text)
+
+
+@app.command(rich_help_panel="Project")
+def new(
+    folder: Annotated[Path, typer.Argument(help="Folder to create.")],
+    documents: Annotated[Path | None, typer.Option("--documents", help="Copy this folder of documents into it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create a project: luthier.yaml with every field explained, and a folder for documents."""
+    from luthier.project.new import new as create
+
+    written = create(folder, documents=documents)
+    todo = [f"cp -r YOUR_DOCUMENTS/. {folder}/documents/"] if documents is None else []
+    steps = [*todo, f"cd {folder}", "luthier check", "luthier run", "luthier serve"]
+    _print({"folder": str(folder), "written": [str(p) for p in written], "next": steps}, as_json,
+           f"Created {folder}. Next:\n" + "\n".join(f"  {step}" for step in steps))
+
+
+@app.command(rich_help_panel="Project")
+def check(project: ProjectDir = HERE, settings: Settings = None, as_json: Json = False) -> None:
+    """Say what a run would do, what it would cost, and what is wrong, before anything is spent."""
+    from luthier.project.check import check as examine
+
+    found = examine(_open(project, settings))
+    _print(found.data(), as_json, found.text())
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Project")
+def run(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    force: Annotated[bool, typer.Option("--force", help="Release in spite of a refused gate; this is recorded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run every stage that something changed for: ingest → prepare → index → adapt → train → evaluate → release."""
+    _run(project, settings, to="release", force=force, as_json=as_json)
+
+
+def _run(project: Path, settings: list[str] | None, *, to: str, force: bool, as_json: bool) -> None:
+    from luthier.project.base import describe
+    from luthier.project.check import record, rates_of
+
+    opened = _open(project, settings)
+    progress = _progress(as_json)
+    began, done = time.monotonic(), []
+    try:
+        for step in opened.run(to=to, force=force, progress=progress):
+            done.append(step)
+            if not as_json:
+                print(_stage_line(step, opened), flush=True)
+            record(opened, step)
+    finally:
+        rates_of.cache_clear()
+        if as_json:
+            print(json.dumps({"stages": [describe(step) for step in done],
+                              "seconds": round(time.monotonic() - began, 2)}, ensure_ascii=False, default=str))
+    if not as_json:
+        for line in _closing(done, opened):
+            print(line)
+
+
+def _stage_line(step: Done, project: Project) -> str:
+    from luthier.project.show import headline
+    from luthier.project.trace import show_path
+
+    state = f"{step.seconds:7.1f} s" if step.fresh else "     kept"
+    return f"{step.stage:<9}{state}  {headline(step, project)}  ({show_path(step.folder, project.root)})"
+
+
+def _closing(done: list[Done], project: Project) -> list[str]:
+    last = done[-1] if done else None
+    if last is None or last.stage != "release":
+        return []
+    from luthier.project.show import verdict_of
+
+    return ["", verdict_of(last.folder), "", f"Report: {last.folder / 'report.html'}",
+            "Serve:  luthier serve" + ("" if project.root == Path.cwd() else f" -C {project.root}")]
+
+
+def _stage_command(stage: str, help_text: str, panel: str = "Stages") -> None:
+    def command(project: ProjectDir = HERE, settings: Settings = None, as_json: Json = False) -> None:
+        _run(project, settings, to=stage, force=False, as_json=as_json)
+
+    command.__doc__ = help_text
+    app.command(name=stage, rich_help_panel=panel)(command)
+
+
+for _stage, _help in (
+    ("ingest", "Read the documents; what cannot be read is set aside with a reason."),
+    ("prepare", "Clean, chunk, remove duplicates, split, and make examples with a data card."),
+    ("index", "Build the search index over the passages."),
+    ("adapt", "Resolve the base model and decide which weights learn."),
+    ("train", "Train under the contract; stops before step 1 when a point is violated."),
+    ("evaluate", "Compare base, retrieval, tuned and tuned + retrieval on the frozen test; write the report."),
+):
+    _stage_command(_stage, _help)
+
+
+@app.command(rich_help_panel="Stages")
+def release(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    force: Annotated[bool, typer.Option("--force", help="Release in spite of a refused gate; this is recorded.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make the release before the live one live again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Pass the newest model through its gate and release it, or refuse it with the reason."""
+    if rollback:
+        from luthier.release.base import rollback as back
+
+        opened = _open(project, settings)
+        folder = back(opened.releases, opened.spec.release.name or opened.spec.name)
+        _print({"live": str(folder)}, as_json, f"Live again: {folder.parent.name}/{folder.name}")
+        return
+    _run(project, settings, to="release", force=force, as_json=as_json)
+
+
+def _release_folder(opened: Project, name: str | None) -> Path:
+    from luthier.release.base import live_release
+
+    if name:
+        folder = opened.releases / name
+        if ".." in Path(name).parts or not (folder / "release.json").is_file():
+            known = sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in opened.releases.glob("*/*/release.json"))
+            raise UsageError(f"no release '{name}'; " + (f"there are: {', '.join(known)}" if known else
+                             "nothing has been released yet; run: luthier run"))
+        return folder
+    return live_release(opened.releases, opened.spec.release.name or opened.spec.name)
+
+
+@app.command(rich_help_panel="Use")
+def serve(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    release: Annotated[str | None, typer.Option("--release", help="NAME/VERSION; the live release if left out.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on; overrides serve.port.")] = None,
+) -> None:
+    """Serve the live release: OpenAI-compatible API and a chat page, with citations."""
+    from luthier.serve.base import serve as start
+
+    opened = _open(project, settings)
+    folder = _release_folder(opened, release)
+    spec = opened.spec.serve if port is None else opened.spec.serve.but(port=port)
+    start(folder, spec, root=opened.root)
+
+
+@app.command(rich_help_panel="Use")
+def chat(
+    question: Annotated[str | None, typer.Argument(help="Ask one question and leave; without it, a conversation.")] = None,
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    model: Annotated[str | None, typer.Option("--model", help="base, retrieval, tuned or tuned_retrieval; "
+                                              "the release's own choice if left out.")] = None,
+    release: Annotated[str | None, typer.Option("--release", help="NAME/VERSION; the live release if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the live release from the terminal; answers cite their passages."""
+    from luthier.project.chat import answer, converse
+
+    opened = _open(project, settings)
+    folder = _release_folder(opened, release)
+    if question is not None:
+        found = answer(opened, folder, question, system=model)
+        _print(found.data(), as_json, found.text())
+    else:
+        converse(opened, folder, system=model)
+
+
+@app.command(rich_help_panel="Look")
+def show(
+    what: Annotated[str, typer.Argument(help="project, schema, kinds, releases, or a stage: ingest, prepare, index, "
+                                        "adapt, train, evaluate, release.")] = "project",
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Show the resolved project, or what a stage made."""
+    from luthier.project.show import show as look
+
+    data, text = look(lambda: _open(project, settings), what)
+    _print(data, as_json, text)
+
+
+@app.command(rich_help_panel="Look")
+def trace(
+    what: Annotated[str, typer.Argument(help="A document's path, an id, a release NAME/VERSION, or an answer id.")],
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Walk lineage either way: answer → passage → page → file, document → examples → models → releases."""
+    from luthier.project.show import outline
+    from luthier.project.trace import trace as walk
+
+    found = walk(_open(project, settings), what)
+    _print(found, as_json, outline(found))
+
+
+@app.command(rich_help_panel="Look")
+def gc(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List, and with --yes delete, what no release and no latest run reaches."""
+    from luthier.project.gc import collect, garbage
+
+    opened = _open(project, settings)
+    found = garbage(opened)
+    total = sum(item.bytes for item in found)
+    freed = collect(opened, found) if yes else 0
+    rows = [{"folder": str(item.folder), "bytes": item.bytes, "why": item.why} for item in found]
+    lines = [f"{item.bytes / 1e6:9.1f} MB  {item.folder.parent.name}/{item.folder.name}  ({item.why})" for item in found]
+    closing = (f"Deleted: {freed / 1e6:.1f} MB freed." if yes else
+               f"{total / 1e6:.1f} MB can go; delete with: luthier gc --yes" if found else "Nothing to remove.")
+    _print({"garbage": rows, "bytes": total, "freed": freed}, as_json, "\n".join([*lines, closing]))
+
+
+@app.command(rich_help_panel="Look")
+def version(as_json: Json = False) -> None:
+    """Print the version."""
+    from luthier import __version__
+
+    _print({"version": __version__}, as_json, __version__)
+
+
+def main() -> None:
+    """Entry point: one clear sentence and a stable exit code for everything a user can cause."""
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except LuthierError as error:
+        _fail(str(error), error.exit_code, as_json, type(error).__name__)
+    except KeyboardInterrupt:
+        _fail("stopped; nothing is lost: run the same command again and it goes on", 130, as_json, "Interrupted")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # a bug of ours: keep the trace for a report, show one sentence
+        file = Path(os.environ.get("LUTHIER_CRASH_FILE", "luthier-crash.txt")).absolute()
+        try:
+            file.write_text(traceback.format_exc(), encoding="utf-8")
+            kept = f"the details are in {file}"
+        except OSError:
+            traceback.print_exc()
+            kept = "the details are above"
+        _fail(f"internal error ({type(error).__name__}: {error}); please report it, {kept}", 70, as_json, "Bug")
+
+
+def _fail(message: str, code: int, as_json: bool, kind: str) -> None:
+    if as_json:
+        print(json.dumps({"event": "error", "error": kind, "message": message, "exit_code": code}), file=sys.stderr)
+    else:
+        print(f"error: {message}", file=sys.stderr)
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

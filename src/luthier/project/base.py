@@ -1,0 +1,213 @@
+"""The project file as one spec, and the chain of stages.
+
+Each stage's inputs are the artifacts of earlier stages, so `run` is a walk along the chain in which everything that is
+already made is found again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from luthier.adapt.base import Adapt
+from luthier.errors import UsageError
+from luthier.evaluate.base import Evaluate
+from luthier.index.base import Index
+from luthier.index.rag import Rag
+from luthier.ingest.base import Ingest
+from luthier.prepare.base import Prepare
+from luthier.progress import Progress, Silent
+from luthier.release.base import Release
+from luthier.serve.base import Serve
+from luthier.spec import Spec, load_yaml
+from luthier.store import Artifact, Store, tell_disk_trouble, write_json
+from luthier.task import Task
+from luthier.train.base import Train
+
+STAGES = ("ingest", "prepare", "index", "adapt", "train", "evaluate", "release")
+FILE = "luthier.yaml"
+
+
+class ProjectSpec(Spec):
+    """Everything Luthier needs to know about one project; every section may be left out."""
+
+    name: str = "assistant"
+    """Name of the project and of its releases: letters, digits, '-' and '_'."""
+    task: Task = Task()
+    """What the model shall do."""
+    ingest: Ingest = Ingest()
+    """Reading the documents."""
+    prepare: Prepare = Prepare()
+    """Cleaning, chunking, removing duplicates, splitting, and making examples."""
+    index: Index = Index()
+    """The search index that retrieval answers from."""
+    rag: Rag = Rag()
+    """How retrieved passages are put into a prompt: in training, evaluation and serving alike."""
+    adapt: Adapt = Adapt()
+    """The base model and which of its weights learn."""
+    train: Train = Train()
+    """Training and its contract."""
+    evaluate: Evaluate = Evaluate()
+    """The frozen test, the comparison and the verdict."""
+    release: Release = Release()
+    """The gate that a model passes before it is served."""
+    serve: Serve = Serve()
+    """The server."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One stage of a run, finished."""
+
+    stage: str
+    artifact: Artifact | None
+    """None for the release, which lives in the releases folder."""
+    folder: Path
+    fresh: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project folder and its resolved spec."""
+
+    root: Path
+    spec: ProjectSpec
+
+    @classmethod
+    def open(cls, folder: str | Path = ".", *, overrides: Sequence[str] = ()) -> Project:
+        """Read `luthier.yaml` in `folder` (or the file itself); SpecError tells what is wrong and on which line."""
+        path = Path(folder)
+        if not path.exists():
+            raise UsageError(f"no such folder: {path}; create a project with: luthier new NAME")
+        file = path if path.is_file() else path / FILE
+        return cls(root=file.parent.resolve(), spec=load_yaml(file, ProjectSpec, overrides=overrides))
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".luthier"
+
+    @property
+    def releases(self) -> Path:
+        return self.state / "releases"
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.state / "store")
+
+    def run(self, *, to: str = "release", force: bool = False, progress: Progress | None = None) -> Iterator[Done]:
+        """Walk the chain up to and including `to`, yielding each stage as it is done.
+
+        Stages that nothing changed for are found in the store. `force` releases in spite of a failed gate (recorded).
+        """
+        with tell_disk_trouble(self.state):
+            self.state.mkdir(parents=True, exist_ok=True)
+            ignore = self.state / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+        progress = progress or Silent()
+        made: dict[str, Artifact] = {}
+        for stage in needed(to):
+            progress.say(f"[{stage}]" if stage != to else f"[{stage}]", stage=stage)
+            began = time.monotonic()
+            if stage == "release":
+                folder, fresh = self._release(made, force=force, progress=progress)
+                done = Done(stage, None, folder, fresh, time.monotonic() - began)
+            else:
+                artifact = self._calls(progress)[stage](made)
+                made[stage] = artifact
+                done = Done(stage, artifact, artifact.path, artifact.fresh, time.monotonic() - began)
+                self._remember(stage, artifact)
+            yield done
+
+    def _calls(self, progress: Progress) -> dict[str, Callable[[dict[str, Artifact]], Artifact]]:
+        spec, common = self.spec, {"store": self.store, "progress": progress}
+        rooted = {**common, "root": self.root}
+        from luthier.adapt.base import adapt
+        from luthier.evaluate.base import evaluate
+        from luthier.index.base import index
+        from luthier.ingest.base import ingest
+        from luthier.prepare.base import prepare
+        from luthier.train.base import train
+
+        return {
+            "ingest": lambda made: ingest([self.root / source for source in spec.ingest.sources], spec.ingest,
+                                          **common),
+            "prepare": lambda made: prepare(made["ingest"], spec.task, spec.prepare, rag=spec.rag, **rooted),
+            "index": lambda made: index(made["prepare"], spec.index, **rooted),
+            "adapt": lambda made: adapt(spec.task, spec.adapt, **rooted),
+            "train": lambda made: train(made["adapt"], made["prepare"], spec.train, **rooted),
+            "evaluate": lambda made: evaluate(data=made["prepare"], index=made["index"], model=made["adapt"],
+                                              run=made["train"], task=spec.task, rag=spec.rag, spec=spec.evaluate,
+                                              **rooted),
+        }
+
+    def _release(self, made: dict[str, Artifact], *, force: bool, progress: Progress) -> tuple[Path, bool]:
+        from luthier.release.base import release
+
+        spec = self.spec
+        named = spec.release if spec.release.name else spec.release.but(name=spec.name)
+        before = set(self.releases.glob("*/*")) if self.releases.is_dir() else set()
+        folder = release(report=made["evaluate"], run=made["train"], model=made["adapt"], index=made["index"],
+                         data=made["prepare"], task=spec.task, rag=spec.rag, spec=named, store=self.store,
+                         releases=self.releases, force=force, root=self.root, progress=progress)
+        return folder, folder not in before
+
+    def _remember(self, stage: str, artifact: Artifact) -> None:
+        """Note the newest artifact of each stage: what `show`, `trace` and `gc` start from."""
+        latest = self.latest()
+        if latest.get(stage) != artifact.id:
+            with tell_disk_trouble(self.state):
+                write_json(self.state / "latest.json", {**latest, stage: artifact.id})
+
+    def latest(self) -> dict[str, str]:
+        """Stage → id of the newest artifact."""
+        try:
+            return json.loads((self.state / "latest.json").read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+
+    def artifact(self, stage: str) -> Artifact:
+        """The newest artifact of a stage; UsageError if that stage has not run yet."""
+        found = self.store.find(stage, self.latest().get(stage, "-"))
+        if found is None:
+            raise UsageError(f"'{stage}' has not run in {self.root} yet; run: luthier {stage}")
+        return found
+
+
+def needed(to: str) -> list[str]:
+    """The stages that `to` stands on, in order, itself last."""
+    inputs: dict[str, tuple[str, ...]] = {
+        "ingest": (), "prepare": ("ingest",), "index": ("prepare",), "adapt": (), "train": ("adapt", "prepare"),
+        "evaluate": ("train", "index"), "release": ("evaluate",),
+    }
+    if to not in inputs:
+        raise UsageError(f"unknown stage '{to}'; stages: {', '.join(STAGES)}")
+    wanted, queue = {to}, [to]
+    while queue:
+        for before in inputs[queue.pop()]:
+            if before not in wanted:
+                wanted.add(before)
+                queue.append(before)
+    return [stage for stage in STAGES if stage in wanted]
+
+
+def tree_size(folder: Path) -> int:
+    """Bytes in a folder, following no links."""
+    total = 0
+    for here, _, names in os.walk(folder):
+        total += sum((Path(here) / name).lstat().st_size for name in names)
+    return total
+
+
+def describe(done: Done) -> dict[str, Any]:
+    """One finished stage as JSON data."""
+    summary = dict(done.artifact.summary) if done.artifact else {}
+    return {"stage": done.stage, "id": done.artifact.id if done.artifact else done.folder.name,
+            "folder": str(done.folder), "made": done.fresh, "seconds": round(done.seconds, 2), "summary": summary}

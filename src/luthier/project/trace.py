@@ -1,0 +1,182 @@
+"""`luthier trace`: lineage in both directions: answer → passage → file, document → examples → models → releases."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import UsageError
+from luthier.ingest.base import read_documents, read_set_aside
+from luthier.prepare.base import read_dropped, read_examples, read_passages
+from luthier.project.base import Project
+from luthier.project.gc import parents
+from luthier.store import Artifact
+from luthier.types import read_jsonl
+
+
+def trace(project: Project, what: str) -> dict[str, Any]:
+    """Everything known about a document path, a document, passage or example id, a release or an answer id.
+
+    Returns JSON data with a `type`; UsageError when nothing by that name is known.
+    """
+    for walk in (_answer, _release, _document, _passage, _example, _artifact):
+        found = walk(project, what)
+        if found is not None:
+            return found
+    raise UsageError(
+        f"nothing called '{what}' is known in {project.root}; trace a document's path, an id shown by "
+        "'luthier show prepare', a release (NAME/VERSION) or an answer id from the server"
+    )
+
+
+def _prepared(project: Project) -> Artifact | None:
+    return project.store.find("prepare", project.latest().get("prepare", "-"))
+
+
+def _document(project: Project, what: str) -> dict[str, Any] | None:
+    ingested = project.store.find("ingest", project.latest().get("ingest", "-"))
+    if ingested is None:
+        return None
+    plain = what.replace("\\", "/").removeprefix("./")
+    for document in read_documents(ingested):
+        if what == document.id or plain in (document.path, f"documents/{document.path}"):
+            return {
+                "type": "document", "id": document.id, "path": document.path, "title": document.title,
+                "reader": document.reader, "words": len(document.text.split()),
+                **_from_document(project, document.id),
+            }
+    for aside in read_set_aside(ingested):
+        if plain in (aside.path, f"documents/{aside.path}"):
+            return {"type": "document", "path": aside.path, "set_aside": aside.reason, "detail": aside.detail}
+    return None
+
+
+def _from_document(project: Project, id: str) -> dict[str, Any]:
+    prepared = _prepared(project)
+    if prepared is None:
+        return {"passages": [], "examples": [], "models": [], "releases": []}
+    passages = [passage for passage in read_passages(prepared) if passage.document == id]
+    examples = [example for example in read_examples(prepared) if id in example.origin.documents]
+    trained = any(example.split == "train" for example in examples)
+    return {
+        "passages": [{"id": p.id, "where": p.citation, "words": len(p.text.split())} for p in passages],
+        "examples": [{"id": e.id, "split": e.split, "made_by": e.origin.step, "question": e.question[-120:]}
+                     for e in examples],
+        "dropped": dict(Counter(f"{d.step}: {d.reason}" for d in read_dropped(prepared)
+                                if d.item == id or d.item in {p.id for p in passages})),
+        "models": [{"run": run.id, "learned_from_it": trained} for run in _made_from(project, prepared, "train")],
+        "releases": _releases_of(project, prepared),
+    }
+
+
+def _passage(project: Project, what: str) -> dict[str, Any] | None:
+    prepared = _prepared(project)
+    if prepared is None:
+        return None
+    for passage in read_passages(prepared):
+        if passage.id == what:
+            examples = [e for e in read_examples(prepared) if what in e.origin.passages]
+            return {
+                "type": "passage", "id": what, "document": passage.document, "path": passage.path,
+                "where": passage.citation, "heading": list(passage.heading), "text": passage.text,
+                "examples": [{"id": e.id, "split": e.split, "made_by": e.origin.step} for e in examples],
+                "releases": _releases_of(project, prepared),
+            }
+    return None
+
+
+def _example(project: Project, what: str) -> dict[str, Any] | None:
+    prepared = _prepared(project)
+    if prepared is None:
+        return None
+    for example in read_examples(prepared):
+        if example.id == what:
+            passages = {p.id: p for p in read_passages(prepared)}
+            return {
+                "type": "example", "id": what, "split": example.split, "question": example.question,
+                "answer": example.target, "origin": asdict(example.origin),
+                "passages": [{"id": id, "where": passages[id].citation, "text": passages[id].text}
+                             for id in example.origin.passages if id in passages],
+                "models": [{"run": run.id, "learned_from_it": example.split == "train"}
+                           for run in _made_from(project, prepared, "train")],
+                "releases": _releases_of(project, prepared),
+            }
+    return None
+
+
+def _release(project: Project, what: str) -> dict[str, Any] | None:
+    name, _, version = what.partition("/")
+    if not version or any(part in ("", ".", "..") for part in (name, version)):
+        return None
+    file = project.releases / name / version / "release.json"
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text("utf-8"))
+    documents: list[dict[str, Any]] = []
+    prepared_id = record.get("lineage", {}).get("prepare", "").rpartition("/")[2]
+    prepared = project.store.find("prepare", prepared_id)
+    if prepared is not None:
+        counts: Counter[str] = Counter()
+        for example in read_examples(prepared, "train"):
+            counts.update(set(example.origin.documents))
+        ingested = next((a for stage, id in parents(prepared) if stage == "ingest"
+                         and (a := project.store.find(stage, id)) is not None), None)
+        if ingested is not None:
+            documents = [{"id": d.id, "path": d.path, "sha256": d.sha256, "train_examples": counts[d.id]}
+                         for d in read_documents(ingested)]
+    return {"type": "release", "name": record["name"], "version": record["version"],
+            "choice": record.get("choice"), "base": record.get("base"), "lineage": record.get("lineage"),
+            "documents": documents}
+
+
+def _answer(project: Project, what: str) -> dict[str, Any] | None:
+    log = project.state / "answers.jsonl"
+    if not log.is_file():
+        return None
+    wanted = what.removeprefix("answer:")
+    for row in read_jsonl(log):
+        if row.get("id") == wanted:
+            passages = []
+            prepared = _prepared(project)
+            known = {p.id: p for p in read_passages(prepared)} if prepared else {}
+            for id in row.get("passages", []):
+                passage = known.get(id)
+                passages.append({"id": id, "where": passage.citation, "document": passage.document} if passage
+                                else {"id": id, "where": "no longer in the latest documents"})
+            return {"type": "answer", **row, "passages": passages}
+    return None
+
+
+def _artifact(project: Project, what: str) -> dict[str, Any] | None:
+    wanted = what.rpartition("/")[2]
+    for artifact in project.store.artifacts():
+        if artifact.id == wanted:
+            above = [a for a in project.store.artifacts() if (artifact.stage, artifact.id) in parents(a)]
+            return {"type": artifact.stage, "id": artifact.id, "folder": str(artifact.path),
+                    "made_from": [f"{stage}/{id}" for stage, id in parents(artifact)],
+                    "used_by": [f"{a.stage}/{a.id}" for a in above], "summary": dict(artifact.summary)}
+    return None
+
+
+def _made_from(project: Project, source: Artifact, stage: str) -> list[Artifact]:
+    return [a for a in project.store.artifacts() if a.stage == stage and (source.stage, source.id) in parents(a)]
+
+
+def _releases_of(project: Project, prepared: Artifact) -> list[str]:
+    found = []
+    for file in sorted(project.releases.glob("*/*/release.json")) if project.releases.is_dir() else ():
+        lineage = json.loads(file.read_text("utf-8")).get("lineage", {})
+        if lineage.get("prepare", "").rpartition("/")[2] == prepared.id:
+            found.append(f"{file.parent.parent.name}/{file.parent.name}")
+    return found
+
+
+def show_path(path: Path, root: Path) -> str:
+    """Relative to the project when it lies in it: what a person can copy."""
+    try:
+        return str(path.resolve().relative_to(root))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,86 @@
+"""Write `luthier.yaml` from the specs, with the field docstrings as comments, and the JSON schema for editors."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+import yaml
+
+from luthier.project.base import ProjectSpec
+from luthier.spec import Spec
+
+WIDTH = 110
+HEADER = """\
+# yaml-language-server: $schema=luthier.schema.json
+# Every field stands here with its default. A field that you delete keeps its default; an unknown one is an error.
+# Check what would happen before anything is spent:  luthier check
+"""
+
+
+def commented_yaml(spec: ProjectSpec) -> str:
+    """The whole project as YAML that a person can edit; reading it back gives an equal spec."""
+    return HEADER + "\n".join(_section(spec, 0)) + "\n"
+
+
+def _section(spec: Spec, depth: int) -> list[str]:
+    lines: list[str] = []
+    pad = "  " * depth
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if depth == 0:
+            lines.append("")
+        help_text = " ".join((field.description or "").split())
+        lines += [f"{pad}# {line}" for line in textwrap.wrap(help_text, WIDTH - 2 - len(pad))]
+        if isinstance(value, Spec) and not value.kind:
+            lines += [f"{pad}{name}:", *_section(value, depth + 1)]
+        elif isinstance(value, tuple) and value and all(isinstance(item, Spec) for item in value):
+            lines += [f"{pad}{name}:", *(f"{pad}  - {flow(_short(item))}" for item in value)]
+        else:
+            data = _short(value) if isinstance(value, Spec) else spec.model_dump(mode="json", include={name})[name]
+            text = flow(data)
+            lines.append(f"{pad}{name}: {text}")
+    return lines
+
+
+def _short(spec: Spec) -> dict[str, Any]:
+    """Kind and whatever differs from the defaults: a list of ten methods stays ten short lines."""
+    full = spec.dump()
+    default = {name: field.get_default(call_default_factory=True) for name, field in type(spec).model_fields.items()}
+    kept = {name: full[name] for name in default if getattr(spec, name) != default[name]}
+    return {"kind": spec.kind, **kept} if spec.kind else kept
+
+
+def flow(data: Any) -> str:
+    """One line of YAML."""
+    text = yaml.safe_dump(data, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...").rstrip()
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of `luthier.yaml` for editors: completion, help on hover, and errors while typing."""
+    schema = ProjectSpec.model_json_schema()
+    defs = schema.setdefault("$defs", {})
+    _hoist({key: value for key, value in schema.items() if key != "$defs"}, defs)
+    for value in list(defs.values()):
+        _hoist(value, defs)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _hoist(node: Any, defs: dict[str, Any]) -> None:
+    """Definitions nested in a seam's choices move to the top, where their references point."""
+    if isinstance(node, dict):
+        inner = node.pop("$defs", {})
+        for name, value in inner.items():
+            defs.setdefault(name, value)
+            _hoist(value, defs)
+        for value in node.values():
+            _hoist(value, defs)
+    elif isinstance(node, list):
+        for value in node:
+            _hoist(value, defs)
+
+
+def schema_text() -> str:
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
