@@ -114,7 +114,7 @@ class Project:
         progress = progress or Silent()
         made: dict[str, Artifact] = {}
         for stage in needed(to):
-            progress.say(f"[{stage}]" if stage != to else f"[{stage}]", stage=stage)
+            progress.say(f"[{stage}]", stage=stage)
             began = time.monotonic()
             if stage == "release":
                 folder, fresh = self._release(made, force=force, progress=progress)
@@ -139,7 +139,8 @@ class Project:
         return {
             "ingest": lambda made: ingest([self.root / source for source in spec.ingest.sources], spec.ingest,
                                           **common),
-            "prepare": lambda made: prepare(made["ingest"], spec.task, spec.prepare, rag=spec.rag, **rooted),
+            "prepare": lambda made: prepare(made["ingest"], spec.task, spec.prepare, rag=spec.rag,
+                                            index=spec.index, **rooted),
             "index": lambda made: index(made["prepare"], spec.index, **rooted),
             "adapt": lambda made: adapt(spec.task, spec.adapt, **rooted),
             "train": lambda made: train(made["adapt"], made["prepare"], spec.train, **rooted),

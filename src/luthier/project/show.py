@@ -1,0 +1,167 @@
+"""`luthier show`: the resolved project and what each stage made, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import UsageError
+from luthier.project.base import STAGES, Done, Project, tree_size
+
+
+def show(opened: Callable[[], Project], what: str) -> tuple[Any, str]:
+    """(JSON data, text) about `what`; UsageError for something unknown."""
+    from luthier.project import yaml_file
+
+    if what == "schema":
+        return yaml_file.json_schema(), yaml_file.schema_text().rstrip()
+    if what == "kinds":
+        return _kinds()
+    project = opened()
+    if what == "project":
+        spec = project.spec
+        return spec.dump(), yaml_file.commented_yaml(spec).rstrip()
+    if what == "releases":
+        return _releases(project)
+    if what == "release":
+        return _release(project)
+    if what not in STAGES:
+        raise UsageError(f"'{what}' cannot be shown; choose one of: project, schema, kinds, releases, {', '.join(STAGES)}")
+    artifact = project.artifact(what)
+    files = sorted(p.name + ("/" if p.is_dir() else "") for p in artifact.path.iterdir())
+    data = {"stage": what, "id": artifact.id, "folder": str(artifact.path), "files": files,
+            "bytes": tree_size(artifact.path), "inputs": dict(artifact.inputs), "summary": dict(artifact.summary)}
+    text = [f"{what} {artifact.id}", f"folder: {artifact.path}", f"files: {', '.join(files)}", "",
+            outline(dict(artifact.summary)), *_extra(what, artifact.path)]
+    return data, "\n".join(text)
+
+
+def _extra(stage: str, folder: Path) -> list[str]:
+    """The page or table that a person wants to see next."""
+    if stage == "ingest":
+        from luthier.types import read_jsonl
+
+        rows = [f"  {row['path']}: {row['reason']}" + (f" ({row['detail']})" if row["detail"] else "")
+                for row in read_jsonl(folder / "set_aside.jsonl")]
+        return ["", "Set aside:", *rows] if rows else []
+    if stage == "prepare":
+        return ["", f"Data card: {folder / 'card.html'}"]
+    if stage == "train":
+        return ["", (folder / "contract.txt").read_text("utf-8").rstrip(),
+                "", f"Tokens that carry loss: {folder / 'preview.html'}",
+                f"Curves: tensorboard --logdir {folder / 'tensorboard'}"]
+    if stage == "evaluate":
+        return ["", f"Report: {folder / 'report.html'}"]
+    return []
+
+
+def _kinds() -> tuple[dict[str, Any], str]:
+    """Every registered kind at every seam, with its first line of help and its fields."""
+    data: dict[str, Any] = {}
+    for seam in seams():
+        data[seam.name] = {
+            kind: {"help": (cls.__doc__ or "").strip().splitlines()[0],
+                   "fields": {name: " ".join((field.description or "").split()) for name, field in
+                              cls.model_fields.items()}}
+            for kind, cls in seam.kinds().items()
+        }
+    lines = []
+    for name, kinds in data.items():
+        lines.append(f"{name}:")
+        for kind, about in kinds.items():
+            lines.append(f"  {kind}: {about['help']}")
+            lines += [f"      {field}: {text}" for field, text in about["fields"].items()]
+    return data, "\n".join(lines)
+
+
+def seams() -> list[Any]:
+    """All seams, in the order of the stages."""
+    from luthier.adapt.base import METHODS
+    from luthier.evaluate.base import METRICS
+    from luthier.ingest.base import READERS
+    from luthier.prepare.base import MAKERS
+    from luthier.train.base import REGULARIZERS
+
+    return [READERS, MAKERS, METHODS, REGULARIZERS, METRICS]
+
+
+def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:
+    from luthier.release.base import list_releases
+
+    records = list_releases(project.releases)
+    data = [{"name": r.name, "version": r.version, "stage": r.stage, "choice": r.choice, "forced": bool(r.forced)}
+            for r in records]
+    lines = [f"{row['name']}/{row['version']}  {row['stage']:<9} {row['choice']}" + ("  FORCED" if row["forced"] else "")
+             for row in data]
+    return data, "\n".join(lines) or "nothing has been released yet; run: luthier run"
+
+
+def _release(project: Project) -> tuple[dict[str, Any], str]:
+    from luthier.release.base import live_release
+
+    folder = live_release(project.releases, project.spec.release.name or project.spec.name)
+    data = json.loads((folder / "release.json").read_text("utf-8"))
+    card = folder / "MODEL_CARD.md"
+    return data, card.read_text("utf-8").rstrip() if card.is_file() else outline(data)
+
+
+def headline(done: Done, project: Project) -> str:
+    """What a stage made, in one line."""
+    summary: Mapping[str, Any] = done.artifact.summary if done.artifact else {}
+    if done.stage == "ingest":
+        aside = sum(summary.get("set_aside", {}).values())
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.get("set_aside", {}).items()))
+        return f"{summary['documents']} documents, {summary['words']:,} words" + (
+            f"; {aside} set aside: {reasons}" if aside else "")
+    if done.stage == "prepare":
+        counts = summary["examples"]
+        split = ", ".join(f"{n} {name}" for name, n in counts.items()) if isinstance(counts, Mapping) else str(counts)
+        return f"{summary['passages']} passages; examples: {split}"
+    if done.stage == "index":
+        return f"{summary['passages']} passages searchable"
+    if done.stage == "adapt":
+        return str(summary.get("headline", summary.get("name", "")))
+    if done.stage == "train":
+        before, after = summary.get("validation_before"), summary.get("validation_after")
+        loss = f"validation loss {before:.3f} → {after:.3f}" if before is not None and after is not None else ""
+        return f"{summary.get('steps', '?')} steps, {loss}".rstrip(", ")
+    if done.stage == "evaluate":
+        return f"verdict: {summary['verdict']['choice'].replace('_', ' + ')}"
+    return f"{done.folder.parent.name}/{done.folder.name}"
+
+
+def verdict_of(release: Path) -> str:
+    """The verdict's sentence, from the report in a release folder."""
+    return json.loads((release / "report.json").read_text("utf-8"))["verdict"]["sentence"]
+
+
+def outline(data: Any, depth: int = 0) -> str:
+    """Nested JSON data as indented text."""
+    pad = "  " * depth
+    if isinstance(data, Mapping):
+        lines = []
+        for key, value in data.items():
+            name = str(key).replace("_", " ")
+            if isinstance(value, Mapping | list) and value:
+                lines += [f"{pad}{name}:", outline(value, depth + 1)]
+            elif isinstance(value, str) and "\n" in value:
+                lines += [f"{pad}{name}:", *(f"{pad}  {line}" for line in value.splitlines())]
+            else:
+                lines.append(f"{pad}{name}: {_plain(value)}")
+        return "\n".join(lines)
+    if isinstance(data, list):
+        return "\n".join(
+            f"{pad}- {outline(item, depth + 1).lstrip()}" if isinstance(item, Mapping) else f"{pad}- {_plain(item)}"
+            for item in data)
+    return f"{pad}{_plain(data)}"
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e6 else f"{value:,.0f}" if isinstance(
+        value, float) else str(value)
