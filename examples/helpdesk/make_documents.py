@@ -83,9 +83,11 @@ def make_pdf(path: Path, meta: dict[str, str], blocks: list[Block]) -> None:
         canvas.drawRightString(wide - margin, 11 * mm, f"Page {document.page}")
 
     story = []
-    for block in blocks:
+    for at, block in enumerate(blocks):
         if block.kind == "heading":
-            story.append(Paragraph(block.text, titles[block.level]))
+            long = at + 1 < len(blocks) and len(blocks[at + 1].rows) > 12  # such a table starts here and breaks over
+            story.append(Paragraph(block.text, ParagraphStyle("alone", titles[block.level], keepWithNext=0) if long
+                                   else titles[block.level]))
         elif block.kind == "paragraph":
             story.append(Paragraph(block.text, body))
         elif block.kind in ("bullets", "steps"):
@@ -93,7 +95,7 @@ def make_pdf(path: Path, meta: dict[str, str], blocks: list[Block]) -> None:
                 story.append(Paragraph(text, item, bulletText="•" if block.kind == "bullets" else f"{number}."))
             story.append(Spacer(1, 4))
         else:
-            rows = [[Paragraph(text, head if at == 0 else cell) for text in row] for at, row in enumerate(block.rows)]
+            rows = [[Paragraph(text, cell if line else head) for text in row] for line, row in enumerate(block.rows)]
             table = Table(rows, repeatRows=1, colWidths=_widths(block.rows, each))
             table.setStyle([("GRID", (0, 0), (-1, -1), 0.5, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP"),
                             ("BACKGROUND", (0, 0), (-1, 0), colors.whitesmoke)])
@@ -108,8 +110,9 @@ def make_pdf(path: Path, meta: dict[str, str], blocks: list[Block]) -> None:
 
 def _widths(rows: tuple[tuple[str, ...], ...], total: float) -> list[float]:
     """Column widths that follow the amount of text, none narrower than a word."""
-    weights = [max(6.0, sum(min(len(row[at]), 60) for row in rows) / len(rows), 0.8 * max(len(row[at].split(" ")[0])
-               for row in rows)) for at in range(len(rows[0]))]
+    columns = [[row[at] for row in rows] for at in range(len(rows[0]))]
+    weights = [max(sum(min(len(text), 60) for text in column) / len(column),
+                   1.6 * max(len(word) for text in column for word in text.split())) for column in columns]
     return [total * weight / sum(weights) for weight in weights]
 
 
