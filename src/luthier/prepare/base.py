@@ -58,7 +58,8 @@ class MakeContext:
     """
 
     documents: Sequence[Document]
-    """Cleaned documents in path order; only one for a maker that works per document."""
+    """Cleaned documents in path order; only one for a maker that works per document. A span that cleaning removed
+    stays with an empty text, so that the span numbers in `Passage.spans` are the source document's."""
     passages: Sequence[Passage]
     """Cleaned, chunked and de-duplicated passages of these documents, in reading order."""
     task: Task
@@ -142,8 +143,11 @@ class Prepare(Spec):
     """Changes which documents or passages fall into which split, and every sampled choice."""
 
 
-def prepare(documents: Artifact, task: Task, spec: Prepare, *, store: Store, root: Path, rag: Rag = Rag(),
-            index: Index = Index(), progress: Progress = Silent()) -> Artifact:
+_RAG, _INDEX = Rag(), Index()
+
+
+def prepare(documents: Artifact, task: Task, spec: Prepare, *, store: Store, root: Path, rag: Rag = _RAG,
+            index: Index = _INDEX, progress: Progress = Silent()) -> Artifact:
     """Clean, chunk, de-duplicate, split and make examples.
 
     The artifact holds `passages.jsonl`, `examples.jsonl`, `dropped.jsonl`, `splits.json`, `card.json` and `card.html`;

@@ -1,0 +1,131 @@
+"""The frozen split: what may be trained on, decided before any example is made.
+
+A unit (a document, or a passage) falls into a split by a keyed hash of its name, so the split of one unit does not
+depend on the others and survives changes elsewhere. Split by document, the hash takes the document's path (an edited
+document stays where it is). Split by passage, it takes the document's path and the passage's text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from luthier.prepare.text import normalise
+from luthier.spec import Spec
+from luthier.types import Passage, Split, digest
+
+MANY_DOCUMENTS = 20
+"""From this many documents on, `auto` splits by document: at the default shares three of them are for the test."""
+
+
+class SplitBy(Spec):
+    """Which passages are trained on, which choose the checkpoint, and which prove the result."""
+
+    by: Literal["auto", "document", "passage"] = "auto"
+    """`document`: no document of the test set is seen in training (the stricter proof). `passage`: passages of one
+    document may fall into different splits, never one passage or its near-duplicate. `auto` takes `document` from 20
+    documents on and `passage` below, where a test of one or two documents would measure luck."""
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Share of documents or passages that choose the best checkpoint."""
+    test: float = Field(default=0.15, ge=0, lt=1)
+    """Share of documents or passages that are never trained on and that the report is measured on."""
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> SplitBy:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave nothing to train on; their sum must be below 1")
+        return self
+
+    def assign(self, passages: Sequence[Passage], *, seed: int) -> Splits:
+        """Freeze the split of every passage and, split by document, of every document."""
+        paths = sorted({passage.path for passage in passages})
+        by = self.by if self.by != "auto" else ("document" if len(paths) >= MANY_DOCUMENTS else "passage")
+        if by == "document":
+            units = {passage.id: passage.path for passage in passages}
+        else:
+            units = passage_units(passages)
+        split_of_unit = self.shares(sorted(set(units.values())), seed=seed)
+        of_passage = {id: split_of_unit[unit] for id, unit in units.items()}
+        of_document: dict[str, Split] = {}
+        if by == "document":
+            of_document = {passage.document: of_passage[passage.id] for passage in passages}
+        return Splits(by=by, of_passage=of_passage, of_document=of_document,
+                      of_new=lambda name: self.by_hash(f"new\0{name}", seed))
+
+    def shares(self, units: Sequence[str], *, seed: int) -> dict[str, Split]:
+        """The split of each unit: by its own hash alone, except where chance would leave a split (nearly) empty.
+
+        Every split with a share above 0 gets at least half of its fair number of units, and at least one when there
+        are three or more; the units whose hashes lie nearest to that split's range are moved. With many units this
+        never happens, so splits are stable; with few it happens at most for the units nearest to a border.
+        """
+        found = {unit: self.by_hash(unit, seed) for unit in units}
+        if len(units) < 3:
+            return found
+        wanted: list[tuple[Split, float]] = [
+            ("test", self.test), ("validation", self.validation), ("train", 1 - self.test - self.validation)
+        ]
+        floors = {split: max(1, int(share * len(units) / 2)) for split, share in wanted if share > 0}
+        edges = {"test": (0.0, self.test), "validation": (self.test, self.test + self.validation),
+                 "train": (self.test + self.validation, 1.0)}
+        for split, floor in floors.items():
+            low, high = edges[split]
+            while sum(1 for value in found.values() if value == split) < floor:
+                counts = {name: sum(1 for value in found.values() if value == name) for name in edges}
+                spare = [unit for unit in units
+                         if found[unit] != split and counts[found[unit]] > floors.get(found[unit], 0)]
+                if not spare:
+                    break
+                places = {unit: unit_interval(unit, seed) for unit in spare}
+                nearest = min(spare, key=lambda unit: (max(low - places[unit], places[unit] - high), unit))
+                found[nearest] = split
+        return found
+
+    def by_hash(self, unit: str, seed: int) -> Split:
+        """The split of a unit by its hash alone."""
+        place = unit_interval(unit, seed)
+        if place < self.test:
+            return "test"
+        return "validation" if place < self.test + self.validation else "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The frozen split of a set of passages."""
+
+    by: Literal["document", "passage"]
+    of_passage: Mapping[str, Split]
+    of_document: Mapping[str, Split]
+    of_new: Callable[[str], Split]
+    """The split of something that comes from no passage (the user's own pairs), by the hash of its name."""
+
+    def __call__(self, id: str) -> Split:
+        """The split of a passage or document id; KeyError for an id that has none (split by passage, a document)."""
+        found = self.of_passage.get(id) or self.of_document.get(id)
+        if found is None:
+            raise KeyError(f"no split for '{id}': the split is by {self.by}")
+        return found
+
+
+def unit_interval(name: str, seed: int) -> float:
+    """A number in [0, 1) that depends on name and seed only, uniform over names."""
+    found = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(found[:7], "big") / 2**56
+
+
+def passage_units(passages: Sequence[Passage]) -> dict[str, str]:
+    """Passage id → unit. Passages that share spans (overlapping chunks, pieces of one long table) stay together."""
+    units: dict[str, str] = {}
+    last: Passage | None = None
+    unit = ""
+    for passage in sorted(passages, key=lambda p: (p.path, p.spans, p.id)):
+        joined = last is not None and last.path == passage.path and passage.spans[0] < last.spans[1]
+        if not joined:
+            unit = f"{passage.path}#{digest(normalise(passage.text))}"
+        units[passage.id] = unit
+        last = passage
+    return units
