@@ -1,0 +1,118 @@
+"""What the benchmark scripts share: real data, one fp32 evaluator, CPU seconds, the machine, results on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+IGNORED = -100
+
+
+def data_folder() -> Path:
+    """The folder of real data sets: `$LUTHIER_DATA`, or `shared/data` beside the checkout."""
+    explicit = os.environ.get("LUTHIER_DATA")
+    folder = Path(explicit) if explicit else HERE.parent.parent / "shared" / "data"
+    if not (folder / "medquad" / "train.jsonl").is_file():
+        raise SystemExit(f"no MedQuAD at {folder / 'medquad'}; set LUTHIER_DATA to the folder that holds medquad/")
+    return folder
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+
+
+def fixed_order(rows: Sequence[dict[str, Any]], key: str, *, salt: str = "luthier-bench") -> list[dict[str, Any]]:
+    """The rows in an order that depends on their own content alone, so that a subset is the same everywhere."""
+    return sorted(rows, key=lambda row: hashlib.sha256(f"{salt}|{row[key]}".encode()).hexdigest())
+
+
+def instruction_pair(row: dict[str, Any]) -> tuple[str, str]:
+    """Prompt and answer of a self-instruct row: the instruction, then its input where there is one."""
+    prompt = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
+    return prompt, row["output"]
+
+
+def tokenise(tokenizer: Any, prompt: str, answer: str, *, stop: str, limit: int) -> dict[str, list[int]] | None:
+    """Token ids of one chat turn and its labels (the answer and its stop token); None when over `limit` tokens."""
+    head = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True,
+                                         tokenize=False)
+    before = tokenizer(head, add_special_tokens=False)["input_ids"]
+    after = tokenizer(answer.strip() + stop, add_special_tokens=False)["input_ids"]
+    if len(before) + len(after) > limit:
+        return None
+    return {"ids": before + after, "labels": [IGNORED] * len(before) + after}
+
+
+def held_out_loss(model: str | Path, adapter: str | Path | None, examples: Sequence[dict[str, list[int]]]) -> float:
+    """Mean loss in nats over all answer tokens, in fp32 with plain transformers: the same judge for every system."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    module = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
+    if adapter is not None:
+        from peft import PeftModel
+
+        module = PeftModel.from_pretrained(module, str(adapter))
+    module.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for row in examples:  # one at a time: no padding, hence nothing to get wrong
+            logits = module(input_ids=torch.tensor([row["ids"]]), use_cache=False).logits[0, :-1]
+            labels = torch.tensor(row["labels"][1:])
+            total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
+            count += int((labels != IGNORED).sum())
+    return total / count
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process so far, all threads."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_gib() -> float:
+    """Largest resident set of this process so far, in GiB (Linux counts it in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Smallest, median and largest of repeated measurements."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, cores, memory, versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = next((line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")),
+                platform.processor() or "unknown")
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"processor": name, "cores": os.cpu_count(), "memory_gib": round(pages / 2**30, 1),
+            "bf16": "avx512_bf16" in info or "amx_bf16" in info, "python": platform.python_version(),
+            **{package: of(package) for package in ("luthier", "torch", "transformers", "peft", "accelerate")}}
+
+
+def save(name: str, result: dict[str, Any]) -> Path:
+    """Write `benchmarks/results/<name>.json`."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return path
