@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import platform
+import random
 import resource
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -52,8 +53,16 @@ def tokenise(tokenizer: Any, prompt: str, answer: str, *, stop: str, limit: int)
     return {"ids": before + after, "labels": [IGNORED] * len(before) + after}
 
 
-def held_out_loss(model: str | Path, adapter: str | Path | None, examples: Sequence[dict[str, list[int]]]) -> float:
-    """Mean loss in nats over all answer tokens, in fp32 with plain transformers: the same judge for every system."""
+class Loss(NamedTuple):
+    """Of one example, in nats."""
+
+    total: float
+    count: int
+    """Tokens that carry loss."""
+
+
+def losses(model: str | Path, adapter: str | Path | None, examples: Sequence[dict[str, list[int]]]) -> list[Loss]:
+    """Loss of every example, in fp32 with plain transformers and PEFT: the same judge for every system."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -65,14 +74,35 @@ def held_out_loss(model: str | Path, adapter: str | Path | None, examples: Seque
 
         module = PeftModel.from_pretrained(module, str(adapter))
     module.eval()
-    total, count = 0.0, 0
+    found = []
     with torch.no_grad():
         for row in examples:  # one at a time: no padding, hence nothing to get wrong
             logits = module(input_ids=torch.tensor([row["ids"]]), use_cache=False).logits[0, :-1]
             labels = torch.tensor(row["labels"][1:])
-            total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
-            count += int((labels != IGNORED).sum())
-    return total / count
+            total = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
+            found.append(Loss(total, int((labels != IGNORED).sum())))
+    return found
+
+
+def mean_loss(found: Sequence[Loss]) -> float:
+    """Mean over all tokens that carry loss."""
+    return sum(loss.total for loss in found) / sum(loss.count for loss in found)
+
+
+def relative_change(before: Sequence[Loss], after: Sequence[Loss], *, seed: int = 0,
+                    resamples: int = 2000) -> dict[str, float]:
+    """Mean token loss before and after on the same examples; the relative change with a paired bootstrap interval
+    (95 %, examples drawn with replacement)."""
+    chance = random.Random(seed)
+    rows = range(len(before))
+    drawn = []
+    for _ in range(resamples):
+        some = chance.choices(rows, k=len(before))
+        drawn.append(mean_loss([after[i] for i in some]) / mean_loss([before[i] for i in some]) - 1)
+    drawn.sort()
+    return {"before": mean_loss(before), "after": mean_loss(after),
+            "change": mean_loss(after) / mean_loss(before) - 1, "low": drawn[int(0.025 * resamples)],
+            "high": drawn[int(0.975 * resamples)], "n": len(before)}
 
 
 def cpu_seconds() -> float:
