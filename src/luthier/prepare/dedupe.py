@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from pydantic import Field
 
+from luthier.errors import need
 from luthier.prepare.steps import Kept, StepContext
 from luthier.prepare.text import jaccard, normalise, shingles, words
 from luthier.spec import Spec
@@ -68,23 +70,56 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int]]:
 
     Measured on planted copies (docs/prepare.md). A threshold under 0.5 would miss pairs and raises ValueError.
     """
-    if threshold < _CANDIDATE:
-        raise ValueError(f"near-duplicates are searched from {_CANDIDATE} on, not {threshold}")
-    from rensa import RMinHash, RMinHashLSH
-
-    sets = [shingles(words(text), _SHINGLE) for text in texts]
-    index = RMinHashLSH(threshold=_CANDIDATE, num_perm=_HASHES, num_bands=_BANDS)
     found = []
-    for at, parts in enumerate(sets):
-        if not parts:
-            continue
-        sketch = RMinHash(num_perm=_HASHES, seed=42)
-        sketch.update(sorted(parts))
-        for before in sorted(index.query(sketch)):
-            if jaccard(sets[before], parts) >= threshold:
-                found.append((before, at))
-        index.insert(at, sketch)
+    index = _Candidates(threshold)
+    for at, text in enumerate(texts):
+        parts, sketch = index.sketch(text)
+        found.extend((before, at) for before, _ in index.near(parts, sketch))
+        index.add(at, parts, sketch)
     return sorted(found)
+
+
+def near_between(texts: Sequence[str], others: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
+    """(i, j, Jaccard) of each text i with its nearest of `others`, where that is at least `threshold`."""
+    index = _Candidates(threshold)
+    for at, other in enumerate(others):
+        index.add(at, *index.sketch(other))
+    found = []
+    for at, text in enumerate(texts):
+        near = index.near(*index.sketch(text))
+        if near:
+            other, share = max(near, key=lambda pair: (pair[1], -pair[0]))
+            found.append((at, other, share))
+    return found
+
+
+class _Candidates:
+    """Banded MinHash in front of an exact comparison."""
+
+    def __init__(self, threshold: float):
+        if threshold < _CANDIDATE:
+            raise ValueError(f"near-duplicates are searched from {_CANDIDATE} on, not {threshold}")
+        self._rensa = need("rensa", extra="index")
+        self._lsh = self._rensa.RMinHashLSH(threshold=_CANDIDATE, num_perm=_HASHES, num_bands=_BANDS)
+        self._sets: dict[int, set[str]] = {}
+        self._threshold = threshold
+
+    def sketch(self, text: str) -> tuple[set[str], Any]:
+        parts = shingles(words(text), _SHINGLE)
+        sketch = self._rensa.RMinHash(num_perm=_HASHES, seed=42)
+        sketch.update(sorted(parts))
+        return parts, sketch
+
+    def add(self, at: int, parts: set[str], sketch: Any) -> None:
+        if parts:  # a text without words equals nothing
+            self._sets[at] = parts
+            self._lsh.insert(at, sketch)
+
+    def near(self, parts: set[str], sketch: Any) -> list[tuple[int, float]]:
+        if not parts:
+            return []
+        compared = ((at, jaccard(self._sets[at], parts)) for at in sorted(set(self._lsh.query(sketch))))
+        return [(at, share) for at, share in compared if share >= self._threshold]
 
 
 def _dropped(passage: Passage, reason: str, kept: Passage) -> Dropped:

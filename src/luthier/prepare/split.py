@@ -14,10 +14,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from luthier.prepare.dedupe import near_pairs
+from luthier.prepare.leak import NEAR
 from luthier.prepare.text import normalise
 from luthier.spec import Spec
 from luthier.types import Passage, Split, digest
 
+_TOGETHER = 4
 MANY_DOCUMENTS = 20
 """From this many documents on, `auto` splits by document: at the default shares three of them are for the test."""
 
@@ -118,14 +121,32 @@ def unit_interval(name: str, seed: int) -> float:
 
 
 def passage_units(passages: Sequence[Passage]) -> dict[str, str]:
-    """Passage id → unit. Passages that share spans (overlapping chunks, pieces of one long table) stay together."""
-    units: dict[str, str] = {}
-    last: Passage | None = None
-    unit = ""
-    for passage in sorted(passages, key=lambda p: (p.path, p.spans, p.id)):
-        joined = last is not None and last.path == passage.path and passage.spans[0] < last.spans[1]
-        if not joined:
-            unit = f"{passage.path}#{digest(normalise(passage.text))}"
-        units[passage.id] = unit
-        last = passage
-    return units
+    """Passage id → unit of a split by passage.
+
+    Together stay: passages that share spans (overlapping chunks, pieces of one long table), up to four neighbours
+    under one heading (an answer may run through them), and passages that nearly repeat each other.
+    """
+    ordered = sorted(passages, key=lambda p: (p.path, p.spans, p.id))
+    runs: list[list[int]] = []
+    for at, passage in enumerate(ordered):
+        before = ordered[at - 1] if at else None
+        if before is not None and before.path == passage.path:
+            shares = passage.spans[0] < before.spans[1]
+            same = bool(passage.heading) and passage.heading == before.heading and len(runs[-1]) < _TOGETHER
+            if shares or same:
+                runs[-1].append(at)
+                continue
+        runs.append([at])
+    run_of = {at: run for run, inside in enumerate(runs) for at in inside}
+    leader = list(range(len(runs)))
+
+    def find(run: int) -> int:
+        while leader[run] != run:
+            run = leader[run]
+        return run
+
+    for one, other in near_pairs([passage.text for passage in ordered], NEAR):
+        a, b = sorted((find(run_of[one]), find(run_of[other])))
+        leader[b] = a
+    names = [f"{ordered[inside[0]].path}#{digest(normalise(ordered[inside[0]].text))}" for inside in runs]
+    return {ordered[at].id: names[find(run)] for at, run in run_of.items()}

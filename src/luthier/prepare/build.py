@@ -1,0 +1,249 @@
+"""The work behind `prepare`: documents through the steps, passages to the makers, examples into the frozen split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from luthier.errors import DataError
+from luthier.index.base import Index, Retriever, build_retriever
+from luthier.index.rag import Rag
+from luthier.prepare import chunk, clean
+from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
+from luthier.prepare.base import OWN_SPLIT, MakeContext, Maker, Prepare
+from luthier.prepare.card import write_card
+from luthier.prepare.split import Splits
+from luthier.prepare.steps import Kept, StepContext
+from luthier.progress import Progress
+from luthier.store import Artifact, Cache, Store, canonical, write_json
+from luthier.task import Task
+from luthier.types import (
+    Document,
+    Dropped,
+    Example,
+    Passage,
+    Split,
+    decode_document,
+    decode_example,
+    decode_passage,
+    digest,
+    encode,
+    read_jsonl,
+    write_jsonl,
+)
+
+
+def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: Rag, index: Index, store: Store,
+          root: Path, progress: Progress) -> dict[str, Any]:
+    """Fill the artifact's folder; returns its summary."""
+    documents = sorted((decode_document(row) for row in read_jsonl(artifact.path / "documents.jsonl")),
+                       key=lambda document: document.path)
+    if not documents:
+        raise DataError("there are no readable documents to prepare; see why with: luthier show ingest")
+    cache = store.cache("prepare")
+    ctx = StepContext(task=task, seed=spec.seed, progress=progress)
+    cleaned, passages, dropped = read_passages_of(documents, spec, ctx, cache)
+    kept: list[Passage] = []
+    for found in spec.dedupe.apply(passages, ctx):
+        if isinstance(found, Dropped):
+            dropped.append(found)
+        else:
+            kept.append(found.item)
+    passages = kept
+    splits = spec.split.assign(passages, seed=spec.seed)
+
+    def search(split: Split | None) -> Retriever:
+        inside = [p for p in passages if split is None or splits.of_passage[p.id] == split]
+        return build_retriever(inside, index, language=index.language or task.language,
+                               cache=store.cache("embeddings"), root=root, progress=progress)
+
+    context = MakeContext(documents=cleaned, passages=passages, task=task, split_of=splits, seed=spec.seed, root=root,
+                          cache=cache, progress=progress, rag=rag)
+    examples, notes = make_examples(spec, context, splits, _remember(search), dropped)
+    examples = cap(examples, spec.max_examples_per_document, spec.seed, dropped)
+    examples = drop_leaks(examples, passages, splits, dropped)
+    examples.sort(key=example_order(passages))
+    counts = Counter(example.split for example in examples)
+    _refuse_empty(counts, examples, passages, splits, dropped, spec)
+
+    write_jsonl(folder / "passages.jsonl", passages)
+    write_jsonl(folder / "examples.jsonl", examples)
+    write_jsonl(folder / "dropped.jsonl", dropped)
+    write_json(folder / "splits.json", {
+        "by": splits.by, "passages": dict(splits.of_passage),
+        "documents": {d.path: splits.of_document[d.id] for d in cleaned if d.id in splits.of_document},
+    })
+    summary = {
+        "documents": len(documents), "passages": len(passages), "examples": len(examples),
+        "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
+        "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
+        "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
+    }
+    write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
+               splits=splits, notes=notes, spec=spec)
+    return summary
+
+
+def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepContext, cache: Cache
+                     ) -> tuple[list[Document], list[Passage], list[Dropped]]:
+    """Clean and chunk, each document by itself and remembered by its content."""
+    settings = canonical([clean.VERSION, chunk.VERSION, spec.clean.dump(), spec.chunk.dump()])
+    cleaned: list[Document] = []
+    passages: list[Passage] = []
+    dropped: list[Dropped] = []
+    with ctx.progress.track("clean and chunk", len(documents), unit="documents") as bar:
+        for document in documents:
+            row = _cached(cache, digest("chunks", settings, encode(document), length=40),
+                          lambda document=document: _chunk(document, spec, ctx))
+            cleaned.extend(decode_document(found) for found in row["documents"])
+            passages.extend(decode_passage(found) for found in row["passages"])
+            dropped.extend(Dropped(**found) for found in row["dropped"])
+            bar.advance()
+    return cleaned, passages, dropped
+
+
+def _chunk(document: Document, spec: Prepare, ctx: StepContext) -> dict[str, Any]:
+    dropped: list[Dropped] = []
+    documents = list(_kept(spec.clean.apply([document], ctx), dropped))
+    passages = list(_kept(spec.chunk.apply(documents, ctx), dropped))
+    return {"documents": [asdict(found) for found in documents], "passages": [asdict(found) for found in passages],
+            "dropped": [asdict(found) for found in dropped]}
+
+
+def _kept(results: Iterable[Kept[Any] | Dropped], dropped: list[Dropped]) -> Iterator[Any]:
+    for found in results:
+        if isinstance(found, Dropped):
+            dropped.append(found)
+        else:
+            yield found.item
+
+
+def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: Callable[[Split | None], Retriever],
+                  dropped: list[Dropped]) -> tuple[list[Example], dict[str, dict[str, Any]]]:
+    """Run the makers in order; what one yields is split and freed of repeats before the next one sees it."""
+    admission = Admission(dropped)
+    notes: dict[str, dict[str, Any]] = {}
+    for number, maker in enumerate(spec.makers):
+        made: list[Example] = []
+        said: dict[str, Any] = {}
+        for found in _run(maker, context, admission.examples, search, said):
+            if isinstance(found, Dropped):
+                dropped.append(found)
+            else:
+                made.append(found)
+        name = maker.kind if maker.kind not in notes else f"{maker.kind} {number + 1}"
+        notes[name] = said
+        for example in _assign(made, spec, splits, dropped):
+            admission.add(example)
+        context.progress.say(f"  {maker.kind}: {len(made)} examples made")
+    return admission.examples, notes
+
+
+def _run(maker: Maker, context: MakeContext, examples: Sequence[Example],
+         search: Callable[[Split | None], Retriever], said: dict[str, Any]) -> Iterator[Example | Dropped]:
+    if not maker.per_document:
+        yield from maker.make(replace(context, examples=tuple(examples), notes=said,
+                                      build_retriever=search if maker.uses_retriever else None))
+        return
+    inside: dict[str, list[Passage]] = {}
+    for passage in context.passages:
+        inside.setdefault(passage.path, []).append(passage)
+    base = canonical([maker.dump(), maker.VERSION, dict(maker.inputs(context.root)), context.task.dump(),
+                      context.rag.dump(), context.seed])
+    with context.progress.track(f"make: {maker.kind}", len(context.documents), unit="documents") as bar:
+        for document in context.documents:
+            passages = inside.get(document.path, [])
+            split = [context.split_of(passage.id) for passage in passages]
+            key = digest("make", base, encode(document), *map(encode, passages), *split, length=40)
+            row = _cached(context.cache, key,
+                          lambda document=document, passages=passages: _make(maker, context, document, passages))
+            for name, value in row["notes"].items():
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                said[name] = said.get(name, 0) + value if number else value
+            for kind, found in row["made"]:
+                yield decode_example(found) if kind == "example" else Dropped(**found)
+            bar.advance()
+
+
+def _make(maker: Maker, context: MakeContext, document: Document, passages: Sequence[Passage]) -> dict[str, Any]:
+    alone = replace(context, documents=(document,), passages=tuple(passages), examples=(), notes={})
+    made = [["example" if isinstance(found, Example) else "dropped", asdict(found)] for found in maker.make(alone)]
+    return {"made": made, "notes": alone.notes}
+
+
+def _assign(made: Sequence[Example], spec: Prepare, splits: Splits, dropped: list[Dropped]) -> Iterator[Example]:
+    """Give each example the split of what it was made from, and its final id."""
+    from luthier.prepare.admit import content_words
+
+    free = {}
+    for example in made:
+        if not example.origin.passages and OWN_SPLIT not in example.tags:
+            free[id(example)] = f"new\0{content_words(example)}"  # questions that mean the same share a split
+    of_free = spec.split.shares(sorted(set(free.values())), seed=spec.seed)
+    for example in made:
+        example = replace(example, id=example_id(example), split=of_free.get(free.get(id(example), ""), example.split))
+        if example.origin.passages and OWN_SPLIT not in example.tags:
+            found = {splits.of_passage.get(passage) for passage in example.origin.passages}
+            reason = "unknown-passage" if None in found else "spans-splits" if len(found) > 1 else ""
+            if reason:
+                dropped.append(Dropped(item=example.id, step=example.origin.step, reason=reason,
+                                       detail=example.origin.where, text=example.question[:300]))
+                continue
+            example = replace(example, split=splits.of_passage[example.origin.passages[0]])
+        elif example.origin.documents and splits.by == "document" and OWN_SPLIT not in example.tags:
+            example = replace(example, split=splits.of_document.get(example.origin.documents[0], example.split))
+        yield example
+
+
+def example_id(example: Example) -> str:
+    """Hash of what the example says and where it comes from: the same in every run that makes it."""
+    said = example.input if isinstance(example.input, str) else canonical([asdict(turn) for turn in example.input])
+    return digest("example", example.origin.step, said, example.target or "", *example.origin.passages,
+                  *(() if example.origin.passages else (example.origin.where,)))
+
+
+def _cached(cache: Cache, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    stored = cache.get(key)
+    if stored is not None:
+        return json.loads(stored)
+    made = make()
+    text = json.dumps(made, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    cache.put(key, text)
+    return json.loads(text)  # what a cached run would give, tuples read as lists
+
+
+def _remember(make: Callable[[Split | None], Retriever]) -> Callable[[Split | None], Retriever]:
+    made: dict[Split | None, Retriever] = {}
+
+    def give(split: Split | None) -> Retriever:
+        if split not in made:
+            made[split] = make(split)
+        return made[split]
+
+    return give
+
+
+def _refuse_empty(counts: Mapping[str, int], examples: Sequence[Example], passages: Sequence[Passage], splits: Splits,
+                  dropped: Sequence[Dropped], spec: Prepare) -> None:
+    if counts["train"] and counts["test"]:
+        return
+    reasons = Counter(f"{drop.step}: {drop.reason}" for drop in dropped).most_common(4)
+    why = "; dropped: " + ", ".join(f"{count} × {reason}" for reason, count in reasons) if reasons else ""
+    inside = Counter(splits.of_passage.values())
+    if not passages:
+        raise DataError(f"no text was left after cleaning and chunking{why}; check the documents with: luthier show "
+                        "ingest")
+    if not examples:
+        raise DataError(f"no examples could be made from {len(passages)} passages{why}; add your own pairs (maker "
+                        "'pairs'), or a teacher (maker 'synthesize')")
+    lacking = "train" if not counts["train"] else "test"
+    raise DataError(
+        f"no {lacking} examples: all {len(examples)} examples fall into "
+        f"{' and '.join(name for name in ('train', 'validation', 'test') if counts[name])} "
+        f"(split by {splits.by}; {inside[lacking]} of {len(passages)} passages are for {lacking}){why}; add documents, "
+        f"set 'by: passage' or another share in prepare.split (now test {spec.split.test:g}), or change prepare.seed"
+    )
