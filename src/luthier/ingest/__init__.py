@@ -1,0 +1,1 @@
+"""From files to documents: text in reading order, with structure and positions. `base.py` is the contract."""

@@ -1,0 +1,49 @@
+"""Does a page's text look like language? Signs that need no dictionary, each with the share that gave it away."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+GLUED_CHARS = 28
+"""A Latin-script token longer than this is not a word; German's longest everyday compounds have about 25 letters."""
+_EXPECTED = re.compile(r"https?:|www\.|[@/\\_=<>{}|]|\.{4,}|-{4,}|\d{6,}")
+_LETTERS = re.compile(r"[A-Za-zÀ-ɏ]+")
+_VOWELS = re.compile(r"[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-Ýà-æè-ïò-öø-ýÿ]")
+_BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]|\\(cid:\\d+\\)")
+
+
+def judge_text(text: str) -> list[dict[str, Any]]:
+    """Warnings for one page: `garbled` (broken characters or words without vowels), `glued-words`."""
+    chars = len(text) - text.count(" ") - text.count("\n")
+    if chars < 40:
+        return []
+    found: list[dict[str, Any]] = []
+    broken = sum(len(hit.group()) for hit in _BROKEN.finditer(text)) / chars
+    words = [word for word in _LETTERS.findall(text) if len(word) >= 4 and not word.isupper()]
+    silent = sum(not _VOWELS.search(word) for word in words) / len(words) if len(words) >= 20 else 0.0
+    if broken > 0.02 or silent > 0.3:
+        found.append({"warning": "garbled", "value": round(max(broken, silent), 3)})
+    tokens = [token for token in text.split() if _LETTERS.search(token) and not _EXPECTED.search(token)]
+    latin = [token for token in tokens if token.isascii() or sum(map(len, _LETTERS.findall(token))) > len(token) / 2]
+    if len(latin) >= 3:
+        long = sum(len(token) for token in latin if len(token) > GLUED_CHARS) / sum(map(len, latin))
+        if long > 0.15:
+            found.append({"warning": "glued-words", "value": round(long, 3)})
+    return found
+
+
+def agreement(ours: str, theirs: str) -> tuple[float, float]:
+    """Share of the second text's words that the first has, and share of its neighbouring word pairs (order)."""
+    a, b = _norm(ours), _norm(theirs)
+    if len(b) < 8:
+        return 1.0, 1.0
+    common = sum((Counter(a) & Counter(b)).values()) / len(b)
+    pairs = Counter(pairwise(a)) & Counter(pairwise(b))
+    return common, sum(pairs.values()) / max(len(b) - 1, 1)
+
+
+def _norm(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
