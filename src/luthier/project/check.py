@@ -1,0 +1,250 @@
+"""`luthier check`: what a run would do, what it would cost, and what is wrong, before anything is spent.
+
+The chain is walked with a store that refuses to make anything, so "kept" and "would run" are the truth and not a guess.
+Forecasts multiply the work of a stage (words, tokens, questions) by this machine's own past rates, and say how far
+past forecasts were off; before the first run they use rates measured on two cores of a 2023 server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from luthier.errors import LuthierError
+from luthier.models.sources import cache_folder, resolve
+from luthier.project.base import STAGES, Done, Project, needed
+from luthier.store import Artifact, Store
+from luthier.types import read_jsonl
+
+DEFAULT_RATES = {"ingest": 4e5, "prepare": 1200.0, "index": 1500.0, "train": 150.0, "evaluate": 30.0}
+"""Units per second: bytes read, words prepared, words embedded, tokens trained, tokens generated."""
+UNITS = {"ingest": "bytes", "prepare": "words", "index": "words", "train": "tokens", "evaluate": "generated tokens"}
+TOKENS_PER_WORD = 1.45
+
+
+class WouldRun(Exception):
+    """A stage is not in the store."""
+
+
+class DryStore(Store):
+    """Finds, never makes."""
+
+    def build(self, stage: str, *, version: int, spec: Any, inputs: Mapping[str, Any],
+              make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+        found = self.find(stage, self.key(stage, version=version, spec=spec, inputs=inputs))
+        if found is None:
+            raise WouldRun(stage)
+        return found
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of the forecast."""
+
+    stage: str
+    state: str
+    """kept, would run, or would resume."""
+    seconds: float | None = None
+    work: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    steps: list[Step]
+    problems: list[str]
+    notes: list[str] = field(default_factory=list)
+    memory_gb: float | None = None
+    disk_gb: float | None = None
+
+    def data(self) -> dict[str, Any]:
+        return {"steps": [asdict(step) for step in self.steps], "problems": self.problems, "notes": self.notes,
+                "memory_gb": self.memory_gb, "disk_gb": self.disk_gb}
+
+    def text(self) -> str:
+        lines = []
+        for step in self.steps:
+            cost = f"about {_duration(step.seconds)}" if step.seconds is not None else ""
+            lines.append(f"{step.stage:<9} {step.state:<13} {cost:<14} {step.work}".rstrip())
+        total = sum(step.seconds or 0 for step in self.steps)
+        if any(step.state != "kept" for step in self.steps):
+            lines += ["", f"Together about {_duration(total)}" + (
+                f", {self.memory_gb:.1f} GB of memory" if self.memory_gb else "") + (
+                f", {self.disk_gb:.1f} GB of disk" if self.disk_gb else "") + "."]
+        else:
+            lines += ["", "Everything is up to date; a run would change nothing."]
+        lines += self.notes
+        lines += ["", *(f"problem: {problem}" for problem in self.problems)] if self.problems else []
+        return "\n".join(lines)
+
+
+def check(project: Project) -> Check:
+    """Walk the chain without making anything. Problems are what would stop a run."""
+    made: dict[str, Artifact] = {}
+    states: dict[str, str] = {}
+    problems = _missing(project)
+    calls = Project(root=project.root, spec=project.spec)
+    object.__setattr__(calls, "store", DryStore(project.store.root))
+    from luthier.progress import Silent
+
+    stages = calls._calls(Silent())
+    for stage in STAGES[:-1]:
+        if any(before not in made for before in needed(stage)[:-1]):
+            states[stage] = "would run"
+            continue
+        try:
+            made[stage] = stages[stage](made)
+            states[stage] = "kept"
+        except WouldRun:
+            parts = project.store.root / stage
+            resumes = stage == "train" and parts.is_dir() and any(parts.glob("*.part"))
+            states[stage] = "would resume" if resumes else "would run"
+        except LuthierError as error:
+            states[stage] = "cannot run"
+            problems.append(f"{stage}: {error}")
+    states["release"] = "kept" if _released(project, made) else "would run"
+    work = _work(project, made)
+    steps = []
+    for stage in STAGES:
+        if states[stage] == "kept" or stage not in work:
+            steps.append(Step(stage, states[stage], None if states[stage] == "kept" else 20.0))
+        else:
+            units = work[stage]
+            steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[stage],
+                              f"{units:,.0f} {UNITS[stage]}"))
+    memory, disk = _room(project)
+    if disk and shutil.disk_usage(project.root).free < disk * 1e9:
+        problems.append(f"the run needs about {disk:.1f} GB of disk, "
+                        f"{shutil.disk_usage(project.root).free / 1e9:.1f} GB are free at {project.root}")
+    return Check(steps, problems, _past(project), memory, disk)
+
+
+def _released(project: Project, made: Mapping[str, Artifact]) -> bool:
+    if "evaluate" not in made:
+        return False
+    for file in project.releases.glob("*/*/release.json") if project.releases.is_dir() else ():
+        lineage = json.loads(file.read_text("utf-8")).get("lineage", {})
+        if str(lineage.get("evaluate", "")).rpartition("/")[2] == made["evaluate"].id:
+            return True
+    return False
+
+
+def _missing(project: Project) -> list[str]:
+    """Extras and models that the run needs and cannot find."""
+    problems = []
+    for module, extra in (("pypdfium2", "ingest"), ("bm25s", "index"), ("torch", "train"), ("peft", "train"),
+                          ("accelerate", "train"), ("fastapi", "serve")):
+        if importlib.util.find_spec(module) is None:
+            problems.append(f"the Python package '{module}' is missing; install it with: pip install 'luthier[{extra}]'")
+    if not problems and not project.spec.index.encoder.startswith("hub:"):
+        try:
+            resolve(project.spec.index.encoder, purpose="encoder", root=project.root)
+        except LuthierError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
+    """Units of work per stage; exact where the stage before is made, estimated from file sizes otherwise."""
+    spec = project.spec
+    work: dict[str, float] = {"ingest": float(_bytes(project))}
+    words = float(made["ingest"].summary["words"]) if "ingest" in made else work["ingest"] / 12
+    work["prepare"], work["index"] = words, words
+    if "prepare" in made:
+        counts = {"train": 0.0, "test": 0.0}
+        tokens = 0.0
+        for row in read_jsonl(made["prepare"].path / "examples.jsonl"):
+            if row["split"] in counts:
+                counts[row["split"]] += 1
+            if row["split"] == "train":
+                text = row["input"] if isinstance(row["input"], str) else " ".join(m["content"] for m in row["input"])
+                tokens += TOKENS_PER_WORD * len(f"{text} {row['target'] or ''}".split()) + 30
+    else:
+        tokens, counts = words * 3.0, {"train": words / 40, "test": words / 250}
+    train = spec.train
+    work["train"] = tokens * train.epochs
+    asked = min(counts["test"], spec.evaluate.max_questions)
+    work["evaluate"] = asked * len(spec.evaluate.systems) * spec.evaluate.max_new_tokens * 0.7
+    return work
+
+
+def _bytes(project: Project) -> int:
+    total = 0
+    for source in project.spec.ingest.sources:
+        folder = project.root / source
+        files = folder.rglob("*") if folder.is_dir() else [folder]
+        total += sum(file.stat().st_size for file in files if file.is_file())
+    return total
+
+
+def _room(project: Project) -> tuple[float | None, float | None]:
+    """(memory, disk) in GB from the size of the base model's weights; None for a model that is not here yet."""
+    if project.spec.adapt.model.startswith("hub:"):
+        return None, None
+    try:
+        folder = resolve(project.spec.adapt.model, root=project.root).folder
+    except LuthierError:
+        return None, None
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
+    full = project.spec.adapt.method.kind == "full"
+    return 2.0 + weights * (6 if full else 4), 0.3 + weights * (6 if full else 2)
+
+
+@cache
+def rates_of(folder: Path) -> dict[str, float]:
+    """Units per second by stage: the median of the last runs on this machine, or the shipped defaults."""
+    found: dict[str, list[float]] = {}
+    file = folder / "rates.jsonl"
+    if file.is_file():
+        for row in read_jsonl(file):
+            found.setdefault(row["stage"], []).append(row["units"] / max(row["seconds"], 1e-3))
+    return {stage: median(found[stage][-7:]) if found.get(stage) else rate for stage, rate in DEFAULT_RATES.items()}
+
+
+def record(project: Project, done: Done) -> None:
+    """After a stage really ran: note its rate on this machine, and how far the forecast was off."""
+    if not done.fresh or done.artifact is None or done.stage not in DEFAULT_RATES:
+        return
+    made = {stage: artifact for stage, id in project.latest().items()
+            if (artifact := project.store.find(stage, id)) is not None}
+    units = _work(project, made).get(done.stage, 0.0)
+    if units <= 0:
+        return
+    forecast = units / rates_of(cache_folder())[done.stage]
+    row = {"stage": done.stage, "units": units, "seconds": done.seconds, "at": round(time.time())}
+    for file, text in ((cache_folder() / "rates.jsonl", row),
+                       (project.state / "forecasts.jsonl", {**row, "forecast": forecast})):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(text) + "\n")
+        except OSError:
+            return  # a forecast is a courtesy: a read-only cache folder must not stop a run
+
+
+def _past(project: Project) -> list[str]:
+    """How far past forecasts in this project were off."""
+    file = project.state / "forecasts.jsonl"
+    if not file.is_file():
+        return ["No run on record here: these times are for two cores of a 2023 server and may be off by a factor of 3."]
+    rows = list(read_jsonl(file))
+    off = [max(row["forecast"], row["seconds"]) / max(min(row["forecast"], row["seconds"]), 1e-3)
+           for row in rows if row["seconds"] >= 1]
+    if not off:
+        return []
+    return [f"Past forecasts here were off by a factor of {median(off):.1f} (median of {len(off)} stages)."]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
