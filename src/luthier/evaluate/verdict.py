@@ -1,0 +1,220 @@
+"""The verdict: one sentence on which system to use, from intervals alone.
+
+Order of simplicity, cheapest to own first: base < retrieval < tuned < tuned_retrieval. The base model needs nothing;
+retrieval needs an index, but answers are citable and follow the documents the moment they change; a tuned model needs
+training again when they change, and a proof like this one each time; both together need everything. A more complex
+system must earn its cost: it replaces a simpler one only when the 95 % interval of their paired difference on the
+task's metric excludes zero. Ties go to the simpler one.
+
+Against a tuned system speak: a loss of general skills above the limit, and wrong refusals that rose above the limit
+compared with the same system untuned. Either one rules it out, however well it scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from luthier.evaluate.compare import Measured, needed_questions
+
+System = Literal["base", "retrieval", "tuned", "tuned_retrieval"]
+ORDER: tuple[System, ...] = ("base", "retrieval", "tuned", "tuned_retrieval")
+NAMES: Mapping[str, str] = {
+    "base": "the base model", "retrieval": "the base model with retrieval", "tuned": "the tuned model",
+    "tuned_retrieval": "the tuned model with retrieval",
+}
+PAIRS: tuple[tuple[System, System], ...] = (
+    ("retrieval", "base"), ("tuned", "base"), ("tuned_retrieval", "base"), ("tuned", "retrieval"),
+    ("tuned_retrieval", "retrieval"), ("tuned_retrieval", "tuned"),
+)
+UNTUNED: Mapping[System, System] = {"tuned": "base", "tuned_retrieval": "retrieval"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the verdict is made from."""
+
+    label: str
+    """The decision metric's name for people."""
+    better: Literal["higher", "lower"]
+    values: Mapping[str, Measured]
+    """Decision metric by system."""
+    differences: Mapping[tuple[str, str], Measured]
+    """Decision metric: (system, against) to the paired difference, for the pairs of `PAIRS` that were measured."""
+    num_questions: int
+    min_questions: int
+    worthwhile: float
+    """Smallest difference worth having, in units of the metric, positive."""
+    retention: Measured | None = None
+    """Relative rise of general token loss through tuning."""
+    max_retention_rise: float = 0.05
+    wrong_refusals: Mapping[str, Measured] = field(default_factory=dict)
+    """Rise of wrong refusals by tuned system, against the same system untuned."""
+    max_wrong_refusal_rise: float = 0.1
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    choice: System
+    sentence: str
+    reasons: tuple[str, ...]
+    conclusive: bool
+    """False when the test is too small to tell: then the choice is only the simplest system not beaten."""
+    needed_questions: int | None = None
+    """Test questions that would settle it, where they can be estimated."""
+    ruled_out: Mapping[str, str] = field(default_factory=dict)
+    """Systems ruled out by a limit, and why."""
+
+    def dump(self) -> dict[str, Any]:
+        return {"choice": self.choice, "sentence": self.sentence, "reasons": list(self.reasons),
+                "conclusive": self.conclusive, "needed_questions": self.needed_questions,
+                "ruled_out": dict(self.ruled_out)}
+
+
+def decide(evidence: Evidence) -> Verdict:
+    """Walk up the order of simplicity; a system takes the lead when it is certainly better than the leader."""
+    present = [system for system in ORDER if system in evidence.values]
+    ruled_out = {system: why for system in present if (why := _objection(system, evidence))}
+    few = evidence.num_questions < evidence.min_questions
+    leader: System = present[0]
+    open_questions: list[tuple[System, System]] = []
+    reasons: list[str] = []
+    for system in present[1:]:
+        gain = _gain(evidence, system, leader)
+        if gain is None:
+            continue
+        if system in ruled_out:
+            reasons.append(f"{_cap(NAMES[system])} is ruled out: {ruled_out[system]}. On {evidence.label} it "
+                           f"{_outcome(gain)} {NAMES[leader]}: {_show(evidence, system, leader)}.")
+        elif few:
+            open_questions.append((system, leader))
+            reasons.append(f"{_cap(NAMES[system])} against {NAMES[leader]}: {_show(evidence, system, leader)}; "
+                           "not counted, because the test is too small.")
+        elif gain.sign > 0:
+            reasons.append(f"{_cap(NAMES[system])} beats {NAMES[leader]}: {_show(evidence, system, leader)}.")
+            leader = system
+        else:
+            reasons.append(f"{_cap(NAMES[system])} {_outcome(gain)} {NAMES[leader]}: "
+                           f"{_show(evidence, system, leader)}.")
+            if gain.sign == 0 and (gain.high is None or gain.high >= evidence.worthwhile):
+                open_questions.append((system, leader))
+    # Only rivals of the final leader matter: a system that tied an earlier leader has been overtaken with it.
+    unsettled = [(system, against) for system, against in open_questions if against == leader]
+    needed = [n for pair in unsettled if (n := needed_questions(evidence.differences[pair], evidence.worthwhile))]
+    reasons += _side_notes(evidence, leader)
+    return Verdict(
+        choice=leader, sentence=_sentence(evidence, leader, present, ruled_out, unsettled, few, needed),
+        reasons=tuple([*reasons, *evidence.warnings]), conclusive=not few and not unsettled,
+        needed_questions=max([*needed, evidence.min_questions]) if few or unsettled else None, ruled_out=ruled_out,
+    )
+
+
+def _sentence(evidence: Evidence, leader: System, present: Sequence[System], ruled_out: Mapping[str, str],
+              unsettled: Sequence[tuple[System, System]], few: bool, needed: Sequence[int]) -> str:
+    if few:
+        return (f"The test is too small to tell: {evidence.num_questions} questions, and at least "
+                f"{max([*needed, evidence.min_questions])} are needed; until then keep {NAMES[leader]}.")
+    act = {"base": "Do not tune", "retrieval": "Use retrieval", "tuned": "Release the tuned model",
+           "tuned_retrieval": "Combine: release the tuned model and use it with retrieval"}[leader]
+    if leader == present[0] and leader == "base":
+        others = [system for system in present[1:] if system not in ruled_out]
+        if not others and ruled_out:
+            why = f"{NAMES[next(iter(ruled_out))]} is ruled out, because {next(iter(ruled_out.values()))}"
+        elif not others:
+            why = "there is nothing to compare it with"
+        elif unsettled:
+            why = f"nothing is measurably better than the base model on {evidence.label}"
+        else:
+            why = f"neither tuning nor retrieval gives a gain worth having on {evidence.label}"
+            if not any(system.startswith("tuned") for system in others):
+                why = f"retrieval gives no gain worth having on {evidence.label}"
+                why += f", and {next(iter(ruled_out.values()))}" if ruled_out else ""
+    else:
+        beaten = "base" if "base" in present else present[0]
+        why = f"it beats {NAMES[beaten]} on {evidence.label}, {_show(evidence, leader, beaten)}"
+        complex_rivals = [s for s in present if ORDER.index(s) > ORDER.index(leader)]
+        if leader == "retrieval" and any(s in ruled_out for s in complex_rivals):
+            why += f", and the tuned model is ruled out, because {next(iter(ruled_out.values()))}"
+        elif complex_rivals and not unsettled:
+            why += f", and {_either(complex_rivals)} adds no gain worth having"
+    sentence = f"{act}: {why}" if ":" not in act else f"{act}, because {why}"
+    if unsettled:
+        rivals = " or ".join(dict.fromkeys(NAMES[system] for system, _ in unsettled))
+        more = f"; about {max(needed):,} questions would settle it" if needed else ""
+        sentence += f"; but the test is too small to tell whether {rivals} is better{more}"
+    return sentence + "."
+
+
+def _objection(system: System, evidence: Evidence) -> str:
+    """Why a tuned system may not win, or an empty string."""
+    if system not in UNTUNED:
+        return ""
+    rise, limit = evidence.retention, evidence.max_retention_rise
+    if rise is not None and rise.value > limit:
+        return (f"tuning damaged general skills: token loss on general text rose by {rise.value:.1%}, "
+                f"more than the limit of {limit:.1%}")
+    refusals = evidence.wrong_refusals.get(system)
+    if refusals is not None and refusals.sign > 0 and refusals.value > evidence.max_wrong_refusal_rise:
+        return (f"it refuses {refusals.value:.0%} more of the answerable questions than before tuning, "
+                f"more than the limit of {evidence.max_wrong_refusal_rise:.0%}")
+    return ""
+
+
+def _side_notes(evidence: Evidence, leader: System) -> list[str]:
+    notes = []
+    rise = evidence.retention
+    if rise is not None and rise.value <= evidence.max_retention_rise:
+        near = rise.high is not None and rise.high > evidence.max_retention_rise
+        notes.append(f"General skills are kept: token loss on general text changed by {rise.value:+.1%} "
+                     f"(limit {evidence.max_retention_rise:.1%})"
+                     + (f", though a rise of {rise.high:.1%} cannot be excluded." if near else "."))
+    for system, refusals in evidence.wrong_refusals.items():
+        if refusals.sign > 0 and refusals.value <= evidence.max_wrong_refusal_rise:
+            notes.append(f"{_cap(NAMES[system])} wrongly refuses {refusals.value:.0%} more questions than untuned, "
+                         f"within the limit of {evidence.max_wrong_refusal_rise:.0%}.")
+    return notes
+
+
+def _gain(evidence: Evidence, system: System, against: System) -> Measured | None:
+    """The difference with the sign that makes positive mean better."""
+    found = evidence.differences.get((system, against))
+    if found is None or evidence.better == "higher":
+        return found
+    low, high = found.low, found.high
+    return Measured(-found.value, None if high is None else -high, None if low is None else -low, found.n)
+
+
+def _outcome(gain: Measured) -> str:
+    return {1: "beats", 0: "does not measurably beat", -1: "is worse than"}[gain.sign]
+
+
+def _show(evidence: Evidence, system: str, against: str) -> str:
+    mine, theirs = evidence.values[system], evidence.values[against]
+    gap = evidence.differences.get((system, against))  # type: ignore[arg-type]
+    text = f"{mine.value:.3f} against {theirs.value:.3f}"
+    if gap is None:
+        return text
+    interval = "" if gap.low is None or gap.high is None else f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}"
+    return f"{text} (difference {gap.value:+.3f}{interval}, n = {gap.n})"
+
+
+def _either(systems: Sequence[System]) -> str:
+    return {("tuned",): "tuning alone", ("tuned_retrieval",): "adding the other to it"}.get(
+        tuple(systems), "tuning")
+
+
+def _cap(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def changes(label: str, better: Literal["higher", "lower"], pair: tuple[str, str], difference: Measured,
+            value: Measured, against: Measured) -> tuple[Literal["improvements", "regressions", "no_change"], str]:
+    """One line of the list of improvements, regressions and what did not change (as InstructLab prints it)."""
+    good = difference.sign if better == "higher" else -difference.sign
+    interval = "" if difference.low is None or difference.high is None else \
+        f"; 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
+    line = (f"{label}, {NAMES[pair[0]]} against {NAMES[pair[1]]}: {against.value:.3f} → {value.value:.3f} "
+            f"({difference.value:+.3f}{interval}; n = {difference.n})")
+    return {1: "improvements", -1: "regressions", 0: "no_change"}[good], line
