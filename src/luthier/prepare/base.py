@@ -47,6 +47,9 @@ MAKERS = Seam("maker", package="luthier.prepare.makers")
 OWN_SPLIT = "own-split"
 """Tag of an example whose `split` was given by the user's file: `prepare` keeps it instead of assigning one."""
 
+TOGETHER = "together"
+"""Key of `Example.groups`: examples without passages that share its value fall into one split (`pairs.group_by`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MakeContext:

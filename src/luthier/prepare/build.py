@@ -14,7 +14,7 @@ from luthier.index.base import Index, Retriever, build_retriever
 from luthier.index.rag import Rag
 from luthier.prepare import chunk, clean
 from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
-from luthier.prepare.base import OWN_SPLIT, MakeContext, Maker, Prepare
+from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
 from luthier.prepare.split import Splits
 from luthier.prepare.steps import Kept, StepContext
@@ -182,7 +182,8 @@ def _assign(made: Sequence[Example], spec: Prepare, splits: Splits, dropped: lis
     free = {}
     for example in made:
         if not example.origin.passages and OWN_SPLIT not in example.tags:
-            free[id(example)] = f"new\0{content_words(example)}"  # questions that mean the same share a split
+            # a group stays together; else questions that mean the same do
+            free[id(example)] = f"new\0{example.groups.get(TOGETHER) or content_words(example)}"
     of_free = spec.split.shares(sorted(set(free.values())), seed=spec.seed)
     for example in made:
         example = replace(example, id=example_id(example), split=of_free.get(free.get(id(example), ""), example.split))
