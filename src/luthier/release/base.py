@@ -1,0 +1,277 @@
+"""`release`: judge a tested system by the gate, export and check it, and put it into a versioned folder for `serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from luthier.errors import ContractError, DataError, GateRefused, ModelError, SpecError, StoreError
+from luthier.index.rag import Rag
+from luthier.models.sources import resolve
+from luthier.progress import Progress, Silent
+from luthier.release import folder as on_disk
+from luthier.release.folder import (
+    ReleaseRecord,
+    list_releases,
+    live_release,
+    promote,
+    read_history,
+    read_release,
+    rollback,
+)
+from luthier.release.gate import TUNED, Check, Gate, System, failed
+from luthier.spec import Spec
+from luthier.store import Artifact, Store, _sync, _sync_tree, canonical, tell_disk_trouble, write_json, write_text
+from luthier.task import Task
+from luthier.types import digest, read_jsonl
+
+__all__ = ["Check", "Gate", "Release", "ReleaseRecord", "list_releases", "live_release", "promote", "read_history",
+           "read_release", "release", "rollback"]
+
+VERSION = 1
+
+
+class Release(Spec):
+    """What is released, under which name, and what it must have shown."""
+
+    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)
+    """Name of the release: letters, digits, '-' and '_'; null takes the project's."""
+    gate: Gate = Gate()
+    """What the test must have shown."""
+    system: Literal["auto", "tuned", "tuned_retrieval", "retrieval"] = "auto"
+    """System that the release stands for; `auto` takes the verdict's choice."""
+    tuned_weights: Literal["always", "passed"] = "always"
+    """`always` also exports tuned weights that were not chosen, marked as not passed, so that people can compare them
+    in the server; `passed` leaves them out."""
+    base_weights: Literal["referenced", "copied"] = "referenced"
+    """`copied` puts a copy of the base model into the release, so that the folder works where the source is missing."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the exported weights; bfloat16 halves the folder and is then a slightly different model, whose
+    distance is measured and bounded by the gate."""
+    probes: int = Field(default=8, ge=1, le=200)
+    """Test prompts that trained and exported model must answer alike."""
+    probe_tokens: int = Field(default=32, ge=1, le=1024)
+    """Greatest length of those answers, in tokens."""
+    approved_by: str = ""
+    """Person who approves the release; recorded, and asked for where the gate's approval is `required`."""
+    force_reason: str = ""
+    """Why a release that the gate refuses is wanted all the same; recorded together with --force."""
+
+
+def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact, data: Artifact, task: Task, rag: Rag,
+            spec: Release, store: Store, releases: Path, force: bool = False, root: Path | None = None,
+            progress: Progress = Silent()) -> Path:
+    """Put the tested system into `<releases>/<name>/<version>/` and make it live; returns that folder.
+
+    The same inputs give the same folder again, without loading a model, and leave a rollback in place. A failed check
+    is GateRefused with every failed check and its numbers: nothing is promoted, the history records it. `force`
+    releases all the same and records who, why and which checks failed. ContractError (exported model is not the
+    trained one) cannot be forced.
+    """
+    home = Path.cwd() if root is None else root
+    if not spec.name:
+        raise SpecError("release.name: a release needs a name; write one, such as 'assistant'")
+    folder = releases / spec.name
+    wanted = {key: value for key, value in spec.dump().items() if key != "force_reason"}
+    lineage = _lineage(report=report, run=run, model=model, index=index, data=data)
+    key = digest(canonical([VERSION, wanted, lineage, task.dump(), rag.dump()]))
+    known = on_disk.find_key(folder, key)
+    if known is not None and on_disk.was_live(known) and on_disk.settled(folder):
+        return known
+    with on_disk.locked(folder), tell_disk_trouble(releases):
+        on_disk.settle(folder)
+        known = on_disk.find_key(folder, key)
+        if known is None:
+            known = _make(folder, key=key, lineage=lineage, report=report, run=run, model=model, index=index, data=data,
+                          task=task, rag=rag, spec=spec, store=store, force=force, root=home, progress=progress)
+        if not on_disk.was_live(known):  # new, or made by a call that was killed before it went live
+            promote(known)
+    record = read_release(known)
+    progress.say(f"  {record.label} is live: {record.choice.replace('_', ' + ')}"
+                 + (f", forced by {record.forced['by']}" if record.forced else ", passed its gate"))
+    return known
+
+
+def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, run: Artifact, model: Artifact,
+          index: Artifact, data: Artifact, task: Task, rag: Rag, spec: Release, store: Store, force: bool, root: Path,
+          progress: Progress) -> Path:
+    """Judge, export, check and rename; returns the finished folder (not yet live)."""
+    found = _read_report(report)
+    choice: System = found["verdict"]["choice"] if spec.system == "auto" else spec.system
+    checks = spec.gate.judge(found, choice, approved_by=spec.approved_by)
+    if failed(checks) and not force:  # before any weight is loaded
+        _refuse(folder, key, choice, checks, found)
+    for old in folder.glob("*.part"):
+        shutil.rmtree(old)
+    version = on_disk.next_version(folder)
+    part = folder / f"{version}.part"
+    part.mkdir(parents=True)
+    try:
+        facts = json.loads((model.path / "adapt.json").read_text("utf-8"))
+        base = _base(facts, part, spec, root)
+        tuned, parity = _export(part, choice=choice, run=run, model=model, data=data, spec=spec, base=base["at"],
+                                progress=progress)
+        lower = parity["agreement"] if parity is not None and spec.dtype != "float32" else None
+        checks = spec.gate.judge(found, choice, approved_by=spec.approved_by,
+                                 agreement=lower if choice in TUNED else None)
+        if failed(checks) and not force:
+            _refuse(folder, key, choice, checks, found)
+        _copy_index(index, part / "index")
+        for name in ("report.json", "report.html"):
+            if (report.path / name).is_file():
+                shutil.copyfile(report.path / name, part / name)
+        record = {
+            "name": spec.name, "version": version, "choice": choice,
+            "systems": ["base", "retrieval", *(TUNED if tuned["present"] else ())],
+            "forced": _forced(checks, spec) if failed(checks) else None, "approved_by": spec.approved_by,
+            "created": on_disk.now(), "base": {name: value for name, value in base.items() if name != "at"},
+            "tuned": tuned, "task": task.dump(), "rag": rag.dump(), "encoder": _encoder(part / "index"),
+            "template": facts["template"], "stop_ids": list(facts["stop_ids"]), "dtype": spec.dtype,
+            "lineage": lineage, "gate": [check.dump() for check in checks], "key": key,
+        }
+        card = _card()(record, found, _made_from(run, data, store, lineage), parity, base["at"])
+        write_text(part / "MODEL_CARD.md", card)
+        write_json(part / on_disk.RECORD, {**record, "files": on_disk.hash_files(part)})
+        _sync_tree(part)
+        os.replace(part, folder / str(version))
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)  # a kill leaves it, and the next call removes it
+        raise
+    on_disk.append(folder, "released", version=version, choice=choice, key=key, forced=bool(record["forced"]),
+                   failed=[check.name for check in failed(checks)])
+    return folder / str(version)
+
+
+def _card() -> Any:
+    from luthier.release.card import model_card
+
+    return model_card
+
+
+def _read_report(report: Artifact) -> dict[str, Any]:
+    try:
+        found = json.loads((report.path / "report.json").read_text("utf-8"))
+        for name in ("verdict", "test", "metric", "systems", "differences"):
+            found[name]
+        return found
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{report.path / 'report.json'} cannot be used ({error}); delete {report.path} and evaluate "
+                         "again") from None
+
+
+def _refuse(folder: Path, key: str, choice: System, checks: list[Check], report: Mapping[str, Any]) -> None:
+    wrong = failed(checks)
+    told = [row for row in read_history(folder) if row["event"] in ("refused", "released")]
+    if not told or (told[-1]["event"], told[-1]["key"]) != ("refused", key):  # asking twice is one event
+        on_disk.append(folder, "refused", key=key, choice=choice, failed=[check.dump() for check in wrong])
+    count = len([check for check in checks if check.outcome != "not applicable"])
+    raise GateRefused("\n".join([
+        f"the gate refuses '{folder.name}' ({choice.replace('_', ' + ')}): {len(wrong)} of {count} checks failed",
+        *(f"  {check.name}: {check.sentence}" for check in wrong),
+        f"Verdict: {report['verdict']['sentence']}",
+        "Nothing was released. Improve the data or the training, change release.gate, or release all the same with "
+        "--force (recorded).",
+    ]))
+
+
+def _forced(checks: list[Check], spec: Release) -> dict[str, Any]:
+    return {"by": on_disk.person(), "reason": spec.force_reason, "failed": [check.dump() for check in failed(checks)]}
+
+
+def _base(facts: Mapping[str, Any], part: Path, spec: Release, root: Path) -> dict[str, Any]:
+    """The base model as it was tested; ModelError if its files changed since."""
+    source = resolve(facts["source"], root=Path(facts.get("root", root)))
+    if source.fingerprint != facts["fingerprint"]:
+        raise ModelError(f"the base model '{facts['source']}' at {source.folder} changed since it was tested; "
+                         "run `luthier run` again")
+    at = source.folder
+    if spec.base_weights == "copied":
+        at = part / "base"
+        shutil.copytree(source.folder, at, copy_function=shutil.copyfile,
+                        ignore=lambda _, names: {name for name in names if name.startswith(".")})
+    return {"source": facts["source"], "folder": str(source.folder), "fingerprint": source.fingerprint,
+            "name": facts["name"], "bundled": spec.base_weights == "copied", "at": at}
+
+
+def _export(part: Path, *, choice: System, run: Artifact, model: Artifact, data: Artifact, spec: Release, base: Path,
+            progress: Progress) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Merge and check the tuned weights; tells whether they are there, and what parity found."""
+    chosen = choice in TUNED
+    if not chosen and spec.tuned_weights == "passed":
+        return {"present": False, "passed": False, "why": f"the release is '{choice}'; tuned_weights is 'passed'"}, None
+    from luthier.prepare.base import read_examples
+    from luthier.release.parity import export_checked, probes
+    from luthier.train.base import open_tuned
+
+    examples = [example for split in ("test", "validation", "train") for example in probes(read_examples(data, split))]
+    if not examples:
+        raise DataError("there are no examples to probe the exported model with; run `luthier prepare` again")
+    trained = open_tuned(run, model)
+    trained = replace(trained, module=trained.module.float())
+    try:
+        parity = export_checked(trained, part / "model", base=base, dtype=spec.dtype, examples=examples,
+                                num_probes=spec.probes, max_new_tokens=spec.probe_tokens, progress=progress)
+    except ContractError as error:
+        if chosen:
+            raise
+        shutil.rmtree(part / "model", ignore_errors=True)  # the released system does not need them
+        progress.say(f"  the tuned weights are left out: {error}")
+        return {"present": False, "passed": False, "why": str(error)}, None
+    progress.say(f"  parity: {parity.sentence}")
+    write_json(part / "parity.json", parity.dump())
+    why = "" if chosen else f"the test chose '{choice}'"
+    return {"present": True, "passed": chosen, "why": why}, parity.dump()
+
+
+def _copy_index(index: Artifact, to: Path) -> None:
+    bookkeeping = {"spec.json", "inputs.json", "DONE"}  # the store's own files, which mean nothing outside of it
+    shutil.copytree(index.path, to, copy_function=shutil.copyfile,
+                    ignore=lambda at, names: bookkeeping & set(names) if Path(at) == index.path else set())
+
+
+def _encoder(index: Path) -> dict[str, Any]:
+    told = json.loads((index / "index.json").read_text("utf-8"))
+    words = told["spec"].get("mode") == "keywords"
+    return {"source": None if words else told["spec"]["encoder"], "fingerprint": told.get("encoder")}
+
+
+def _lineage(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact, data: Artifact) -> dict[str, str]:
+    """Stage to `stage/id`, the documents' artifact included."""
+    found = {one.stage: f"{one.stage}/{one.id}" for one in (data, index, model, run, report)}
+    documents = next((value for value in data.inputs.values() if str(value).startswith("ingest/")), None)
+    return {"ingest": str(documents), **found} if documents else found
+
+
+def _made_from(run: Artifact, data: Artifact, store: Store, lineage: Mapping[str, str]) -> dict[str, Any]:
+    """Plain sentences about documents, examples and training, for the model card."""
+    lines = []
+    ingested = store.find("ingest", lineage.get("ingest", "/").partition("/")[2])
+    if ingested is not None and (ingested.path / "documents.jsonl").is_file():
+        rows = list(read_jsonl(ingested.path / "documents.jsonl"))
+        media = sorted({str(row["path"]).rpartition(".")[2].lower() for row in rows})
+        lines.append(f"{len(rows)} documents ({', '.join(media)}): {lineage['ingest']}")
+    counts: dict[tuple[str, str], int] = {}
+    for row in read_jsonl(data.path / "examples.jsonl"):
+        place = row["split"], row["origin"]["maker"]
+        counts[place] = counts.get(place, 0) + 1
+    makers = {"human": "written by people", "document": "found in the documents", "rule": "made by rules from them",
+              "teacher": "written by a model"}
+    for split in ("train", "validation", "test"):
+        parts = [f"{count} {makers.get(maker, maker)}" for (at, maker), count in sorted(counts.items()) if at == split]
+        total = sum(count for (at, _), count in counts.items() if at == split)
+        if parts:
+            lines.append(f"{total} {split} examples ({', '.join(parts)}): {lineage['prepare']}")
+    losses = [run.summary.get(name) for name in ("validation_before", "validation_after")]
+    gain = f", validation loss {losses[0]:.3f} → {losses[1]:.3f}" if None not in losses else ""
+    steps = run.summary.get("steps")
+    lines.append(f"training: {steps if steps is not None else 'an unrecorded number of'} steps{gain}: "
+                 f"{lineage['train']}")
+    return {"lines": lines}

@@ -1,0 +1,177 @@
+"""The gate: which measured values a system must show before it is released. Every check is shown, passed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from luthier.spec import Spec
+
+System = Literal["base", "retrieval", "tuned", "tuned_retrieval"]
+TUNED: tuple[System, ...] = ("tuned", "tuned_retrieval")
+LOWER_IS_BETTER = ("answer_loss", "perplexity", "refused_wrongly")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One condition of the gate, with what was measured."""
+
+    name: str
+    """The gate's field."""
+    outcome: Literal["passed", "failed", "not applicable"]
+    limit: float | str | None
+    """What the gate asks for."""
+    measured: float | str | None
+    """What was found, in the unit of the limit; None where it was not measured."""
+    sentence: str
+    """Both, for a person."""
+
+    def dump(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Gate(Spec):
+    """Conditions of a release. A condition that was not measured counts as failed; `null` switches one off."""
+
+    beats: Literal["base", "retrieval"] | None = "base"
+    """System that must be beaten on the task's metric; the released system itself need not beat itself."""
+    min_gain: float = Field(default=0.0, ge=0)
+    """The whole 95 % interval of the paired difference must lie above this gain, in units of the metric; 0 means that
+    the interval excludes zero on the good side."""
+    min_questions: int | None = Field(default=20, ge=1)
+    """Fewest test questions that the report may stand on."""
+    disjoint: Literal["document", "passage"] | None = "passage"
+    """How far test and training must be apart: `passage` also accepts the stricter `document`."""
+    max_retention_rise: float | None = Field(default=0.05, ge=0)
+    """Greatest relative rise of the token loss on general text through tuning (0.05 = 5 %); only for tuned systems."""
+    max_wrong_refusals: float | None = Field(default=0.5, ge=0, le=1)
+    """Greatest share of answerable test questions that the system may refuse."""
+    min_agreement: float | None = Field(default=0.9, ge=0, le=1)
+    """Smallest share of probe tokens on which an export in lower precision must choose as the trained model does; an
+    export in float32 must agree on all of them, and no setting changes that."""
+    approval: Literal["none", "required"] = "none"
+    """`required`: `release.approved_by` must name a person."""
+
+    def judge(self, report: Mapping[str, Any], system: System, *, approved_by: str = "",
+              agreement: float | None = None) -> list[Check]:
+        """Every check, for releasing `system` on the evidence of `report` (the content of report.json).
+
+        `agreement` is what parity measured for an export in lower precision; None when there is none.
+        """
+        return [self._measured(report, system), self._beats(report, system), self._questions(report),
+                self._disjoint(report), self._retention(report, system), self._refusals(report, system),
+                self._agreement(agreement), self._approval(approved_by)]
+
+    def _measured(self, report: Mapping[str, Any], system: System) -> Check:
+        known = [*report["systems"]]
+        return Check(name="system", outcome="passed" if system in known else "failed", limit=system,
+                     measured=", ".join(known),
+                     sentence=f"the report must measure '{system}'; it measures {', '.join(known)}")
+
+    def _beats(self, report: Mapping[str, Any], system: System) -> Check:
+        metric = report["metric"]
+        if self.beats is None:
+            return _skip("beats", "no system needs to be beaten")
+        if system == self.beats and system != "base":
+            return _skip("beats", f"'{system}' is the system to be beaten")
+        if system == "base":
+            return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
+                         sentence="the verdict is to keep the base model, so there is nothing to release")
+        found = next((row for row in report["differences"] if row["system"] == system
+                      and row["against"] == self.beats and row["metric"] == metric), None)
+        if found is None:
+            return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
+                         sentence=f"'{system}' must beat '{self.beats}' on {metric}, but they were not compared")
+        lower = metric in LOWER_IS_BETTER
+        worst = found["high"] if lower else found["low"]
+        gain = None if worst is None else -worst if lower else worst
+        mine, theirs = (report["systems"][name]["metrics"][metric]["value"] for name in (system, self.beats))
+        interval = "no interval" if found["low"] is None or found["high"] is None else \
+            f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
+        side = f"below -{self.min_gain:g}" if lower and self.min_gain else "below 0" if lower else \
+            f"above {self.min_gain:g}"
+        return Check(
+            name="beats", outcome="passed" if gain is not None and gain > self.min_gain else "failed",
+            limit=self.min_gain, measured=gain,
+            sentence=f"'{system}' must beat '{self.beats}' on {metric}: {mine:.3f} against {theirs:.3f}, difference "
+                     f"{found['value']:+.3f}, {interval}, n = {found['n']}; the interval must lie {side}",
+        )
+
+    def _questions(self, report: Mapping[str, Any]) -> Check:
+        if self.min_questions is None:
+            return _skip("min_questions", "any number of test questions will do")
+        count = report["test"]["num_questions"]
+        return Check(name="min_questions", outcome="passed" if count >= self.min_questions else "failed",
+                     limit=self.min_questions, measured=count,
+                     sentence=f"{count} test questions, at least {self.min_questions} are asked for")
+
+    def _disjoint(self, report: Mapping[str, Any]) -> Check:
+        if self.disjoint is None:
+            return _skip("disjoint", "test and training need not be apart")
+        found = report["test"].get("disjoint")
+        fine = found == "document" or found == self.disjoint
+        return Check(name="disjoint", outcome="passed" if fine else "failed", limit=self.disjoint, measured=found,
+                     sentence=f"the test is disjoint from training by {found or 'nothing that was recorded'}, "
+                              f"asked for: by {self.disjoint}")
+
+    def _retention(self, report: Mapping[str, Any], system: System) -> Check:
+        name, limit = "max_retention_rise", self.max_retention_rise
+        if limit is None:
+            return _skip(name, "general skills are not checked")
+        if system not in TUNED:
+            return _skip(name, f"'{system}' has the base model's own weights")
+        loss = report.get("retention", {}).get("token_loss", {})
+        rise = loss.get("relative_rise")
+        if rise is None:
+            return Check(name=name, outcome="failed", limit=limit, measured=None,
+                         sentence="general skills were not measured, but their loss is limited to "
+                                  f"{limit:.1%}; switch the retention probe on or set the limit to null")
+        interval = "" if loss.get("low") is None or loss.get("high") is None else \
+            f" (95 % interval {loss['low']:+.1%} to {loss['high']:+.1%}, n = {loss['n']})"
+        return Check(name=name, outcome="passed" if rise <= limit else "failed", limit=limit, measured=rise,
+                     sentence=f"token loss on general text changed by {rise:+.1%}{interval}, at most {limit:+.1%} "
+                              "is allowed")
+
+    def _refusals(self, report: Mapping[str, Any], system: System) -> Check:
+        name, limit = "max_wrong_refusals", self.max_wrong_refusals
+        if limit is None:
+            return _skip(name, "wrong refusals are not limited")
+        found = report["systems"].get(system, {}).get("metrics", {}).get("refused_wrongly")
+        if found is None:
+            return Check(name=name, outcome="failed", limit=limit, measured=None,
+                         sentence=f"wrong refusals of '{system}' were not measured, but they are limited to "
+                                  f"{limit:.0%}; add the metric refused_wrongly or set the limit to null")
+        share = found["value"]
+        return Check(name=name, outcome="passed" if share <= limit else "failed", limit=limit, measured=share,
+                     sentence=f"'{system}' refuses {share:.0%} of the answerable questions (n = {found['n']}), "
+                              f"at most {limit:.0%} is allowed")
+
+    def _agreement(self, agreement: float | None) -> Check:
+        name, limit = "min_agreement", self.min_agreement
+        if agreement is None:
+            return _skip(name, "nothing is released in lower precision")
+        if limit is None:
+            return _skip(name, "agreement in lower precision is not limited")
+        return Check(name=name, outcome="passed" if agreement >= limit else "failed", limit=limit,
+                     measured=agreement,
+                     sentence=f"the export in lower precision chooses {agreement:.1%} of the probe tokens as the "
+                              f"trained model does, at least {limit:.1%} is asked for")
+
+    def _approval(self, approved_by: str) -> Check:
+        if self.approval == "none":
+            return _skip("approval", "no approval is asked for")
+        return Check(name="approval", outcome="passed" if approved_by.strip() else "failed", limit="required",
+                     measured=approved_by or None,
+                     sentence=f"approved by {approved_by}" if approved_by.strip() else
+                     "a person must approve: write the name into release.approved_by")
+
+
+def _skip(name: str, why: str) -> Check:
+    return Check(name=name, outcome="not applicable", limit=None, measured=None, sentence=why)
+
+
+def failed(checks: list[Check]) -> list[Check]:
+    return [check for check in checks if check.outcome == "failed"]
