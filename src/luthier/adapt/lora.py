@@ -4,6 +4,7 @@ W + alpha / rank * B A; B starts at zero, so the first answers are the base mode
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,8 +44,9 @@ class LoRA(Spec):
         names = self._targets(module)
         config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,
                                  bias="none", task_type="CAUSAL_LM")
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             torch.manual_seed(seed)
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name it is about to drop
             return peft.get_peft_model(module, config, autocast_adapter_dtype=False)
 
     def _targets(self, module: nn.Module) -> list[str]:
@@ -75,7 +77,9 @@ class LoRA(Spec):
 
     def restore(self, module: nn.Module, folder: Path) -> nn.Module:
         peft = need("peft", extra="train")
-        return peft.PeftModel.from_pretrained(module, folder, is_trainable=True, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return peft.PeftModel.from_pretrained(module, folder, is_trainable=True, autocast_adapter_dtype=False)
 
     def merge(self, module: Any) -> nn.Module:
         return module.merge_and_unload(safe_merge=True)

@@ -1,0 +1,1 @@
+"""Training: one loop, its contract, and what docks to it."""

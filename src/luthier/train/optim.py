@@ -1,0 +1,117 @@
+"""AdamW with float32 master weights, warm-up, schedules and clipping.
+
+Parameters may be bfloat16 for speed; what the optimizer changes is their float32 copy, because an update smaller than
+1/256 of a bfloat16 weight would vanish. Gradients of an update's passes are summed in float32 too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def rate(step: int, *, total: int, peak: float, warmup: int, schedule: Schedule) -> float:
+    """Learning rate of update `step` (from 0) of `total`: a linear climb over `warmup` updates, then the schedule down
+    to zero after the last update. The first update already learns."""
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    if schedule == "constant":
+        return peak
+    left = 1 - (step - warmup) / max(1, total - warmup)
+    return peak * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+
+class MasterAdamW:
+    """torch's AdamW over float32 masters of named parameters; weight decay spares norms and biases."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
+        self.parameters = dict(parameters)
+        self.masters = {
+            name: parameter if parameter.dtype == torch.float32
+            else parameter.detach().to(torch.float32).clone().requires_grad_(True)
+            for name, parameter in self.parameters.items()
+        }
+        decayed = [master for master in self.masters.values() if master.ndim >= 2]
+        spared = [master for master in self.masters.values() if master.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        self.adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps)
+
+    def gather(self) -> None:
+        """Move the gradients of one pass from the parameters to their masters."""
+        for name, parameter in self.parameters.items():
+            master = self.masters[name]
+            if master is parameter or parameter.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = parameter.grad.to(torch.float32)
+            else:
+                master.grad.add_(parameter.grad)
+            parameter.grad = None
+
+    def fill(self) -> None:
+        """Zero gradients where no pass reached a master, so that every rank sums the same tensors and decay applies."""
+        for master in self.masters.values():
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+
+    def gradients(self) -> list[torch.Tensor]:
+        return [master.grad for master in self.masters.values() if master.grad is not None]
+
+    def clip(self, limit: float) -> float:
+        """Scale all gradients to a common norm of at most `limit` (0: leave them); returns the norm before."""
+        norm = torch.nn.utils.get_total_norm(self.gradients())
+        if limit > 0:
+            torch.nn.utils.clip_grads_with_norm_(self.masters.values(), limit, norm)
+        return float(norm)
+
+    def step(self, learning_rate: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        self.publish()
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round the masters into the parameters that compute."""
+        for name, parameter in self.parameters.items():
+            if self.masters[name] is not parameter:
+                parameter.copy_(self.masters[name])
+
+    @torch.no_grad()
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Copies of the float32 weights."""
+        return {name: master.detach().clone().cpu() for name, master in self.masters.items()}
+
+    @torch.no_grad()
+    def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, master in self.masters.items():
+            master.copy_(weights[name])
+        self.publish()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Masters and moments as flat tensors, for a checkpoint."""
+        flat = {f"weight/{name}": master.detach() for name, master in self.masters.items()}
+        for name, master in self.masters.items():
+            for key, value in self.adam.state.get(master, {}).items():
+                flat[f"{key}/{name}"] = value
+        return flat
+
+    @torch.no_grad()
+    def load(self, flat: Mapping[str, torch.Tensor]) -> None:
+        self.set_weights({name: flat[f"weight/{name}"] for name in self.masters})
+        self.adam.state.clear()
+        self.adam.zero_grad(set_to_none=True)
+        for name, master in self.masters.items():
+            if f"step/{name}" in flat:
+                self.adam.state[master] = {
+                    key: flat[f"{key}/{name}"].clone().to(master.device if key != "step" else "cpu")
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }

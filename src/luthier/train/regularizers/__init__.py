@@ -1,0 +1,1 @@
+"""Regularizers: one file each, registered at the `REGULARIZERS` seam of `luthier.train.seams`."""

@@ -1,0 +1,290 @@
+"""One training run, from artifacts to the part folder: load, render, check the contract, fit, keep the best."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from luthier.adapt.base import Model, open_model
+from luthier.errors import DataError, ModelError
+from luthier.prepare.base import read_examples
+from luthier.progress import Progress
+from luthier.store import Artifact, write_json
+from luthier.train import attention, contract, objectives, runtime, streams
+from luthier.train.base import Train
+from luthier.train.batches import Layout, Plan, collate
+from luthier.train.fit import Learner, fit
+from luthier.train.leak import check_leak
+from luthier.train.optim import MasterAdamW, rate
+from luthier.train.render import Rendered, render
+from luthier.types import Example
+
+PACKED_TOLERANCE = 1e-4
+
+
+def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, root: Path,
+        progress: Progress) -> dict[str, Any]:
+    """Fill `folder` (continuing what an earlier, killed call left there); returns the summary."""
+    with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
+            warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        where = runtime.start()
+        model = open_model(model_artifact, seed=spec.seed, dtype="" if spec.precision == "auto" else spec.precision)
+        model.module.to(where.device)
+        examples = {split: read_examples(data, split) for split in ("train", "validation", "test")}
+        return _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress).go()
+
+
+class _Run:
+    """The steps of a run in order; each method is one of them."""
+
+    def __init__(self, folder: Path, model: Model, examples: dict[str, list[Example]], data: Artifact, spec: Train, *,
+                 root: Path, where: runtime.Runtime, progress: Progress):
+        self.folder, self.model, self.spec, self.where, self.progress = folder, model, spec, where, progress
+        self.examples, self.data = examples, data
+        self.pool = spec.replay.read(root) if spec.replay else []
+        self.contract = contract.Contract(folder)
+        if not examples["train"]:
+            raise DataError(f"{data.path} holds no train examples; check what prepare dropped, and why")
+
+    def go(self) -> dict[str, Any]:
+        self.render()
+        self.check_data()
+        self.prepare_learner()
+        self.check_updates()
+        memory = self.fit()
+        return self.finish(memory)
+
+    def render(self) -> None:
+        """Tokenise everything that will pass through the model."""
+        system = self.model.task.system
+        own = self.examples["train"] + self.pool
+
+        def tokens(rows: Sequence[Example]) -> list[Rendered]:
+            return [render(self.model.tokenizer, row, stop_id=self.model.stop_ids[0], system=system) for row in rows]
+
+        self.whole = tokens(own)
+        self.rendered = [example.cut(self.spec.max_length) for example in self.whole]
+        held = self.examples["validation"]
+        if len(held) > self.spec.max_validation_examples:
+            spread = np.linspace(0, len(held) - 1, self.spec.max_validation_examples).round().astype(int)
+            held = [held[index] for index in spread]
+        validation = [example.cut(self.spec.max_length) for example in tokens(held)]
+        self.validation = [example for example in validation if example.num_supervised]
+
+    def check_data(self) -> None:
+        """Points 1 to 4, 7 and 8: before the model computes anything."""
+        spec, tokenizer, system = self.spec, self.model.tokenizer, self.model.task.system
+        rows = self.examples["train"] + self.pool
+        mask = contract.check_mask(self.whole, self.rendered)
+        self.contract.add(
+            contract.check_mask_text(tokenizer, rows, self.whole, system) or mask,
+            contract.check_stop(tokenizer, self.whole, self.model.stop_ids),
+            contract.check_template(tokenizer, rows, self.whole, self.model.template_note, system),
+            contract.check_truncation(self.whole, self.rendered, max_length=spec.max_length,
+                                      max_share=spec.max_truncated_share),
+            check_leak(self.examples["train"], self.examples["validation"] + self.examples["test"],
+                       disjoint=self.data.summary.get("disjoint", "document")),
+            contract.check_labels(),
+        )
+        contract.write_preview(self.folder / "preview.html", tokenizer, self.rendered)
+        self.contract.enforce()
+
+    def prepare_learner(self) -> None:
+        """Layout, attention, loss path, optimizer and penalties."""
+        module, spec = self.model.module, self.spec
+        bare = objectives.bare(module)
+        if spec.recompute:
+            bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            bare.enable_input_require_grads()
+        self.probe = _probe(self.rendered, spec.pass_tokens)
+        own_attention = bare.config._attn_implementation
+        can_pack = attention.fits(bare)
+        layout: Layout = ("packed" if can_pack else "buckets") if spec.packing == "auto" else spec.packing
+        attention.register()
+        if can_pack:
+            bare.set_attn_implementation(attention.NAME)
+        objective, difference = objectives.choose(module, collate(self.probe[:1], "none").to(self.where.device))
+        parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+        if not parameters:
+            raise ModelError(f"{self.model.name} has no parameter that may train")
+        self.learner = Learner(module, objective, MasterAdamW(parameters, weight_decay=spec.weight_decay), self.where,
+                               layout=layout, pass_tokens=spec.pass_tokens, clip_norm=spec.clip_norm)
+        if spec.packing == "auto" and layout == "packed" and self._packing().state == "violated":
+            bare.set_attn_implementation(own_attention)  # a family that the check knows better than `fits` does
+            self.learner.layout = "buckets"
+        self.attention = bare.config._attn_implementation
+        self.learner.penalties = {
+            regularizer.kind: regularizer.bind(self.model, self.rendered[:len(self.examples["train"])], objective)
+            for regularizer in spec.regularizers}
+        self.loss_difference = difference
+
+    def _packing(self) -> contract.Finding:
+        return contract.check_packing(self.learner, self.probe, tolerance=PACKED_TOLERANCE)
+
+    def check_updates(self) -> None:
+        """Points 5, 6 and, in small, 10."""
+        low = self.learner.optimizer.parameters and next(self.model.module.parameters()).dtype != torch.float32
+        self.contract.add(self._packing(), contract.check_accumulation(
+            self.learner, self.probe, tolerance=1e-3 if low else 1e-5))
+        if self.spec.verify_resume and not (self.folder / streams.CHECKPOINT).exists():
+            file = self.folder / "resume-check.safetensors"
+            memory = streams.Memory()
+            self.contract.add(contract.check_resume(
+                self.learner, self.probe[:2], lambda: streams.save_checkpoint(file, self.learner, memory),
+                lambda: streams.load_checkpoint(file, self.learner) and None))
+            file.unlink(missing_ok=True)
+        self.contract.enforce()
+
+    def fit(self) -> streams.Memory:
+        """The loop with its filters, from the beginning or from the last checkpoint."""
+        spec, learner = self.spec, self.learner
+        num_own = len(self.examples["train"])
+        plan = Plan(lengths=tuple(len(example.ids) for example in self.rendered), num_replay_pool=len(self.pool),
+                    num_replay=spec.replay.count(num_own) if spec.replay else 0, batch_size=spec.batch_size,
+                    seed=spec.seed, layout=learner.layout)
+        total = spec.epochs * plan.updates_per_epoch
+        total = min(total, spec.max_steps) if spec.max_steps else total
+        warmup = round(total * spec.warmup_share)
+        peak = spec.peak_rate(self.model.method)
+        every = spec.validate_every or max(1, plan.updates_per_epoch // 2)
+        checkpoint, best = self.folder / streams.CHECKPOINT, self.folder / streams.BEST
+        frozen = frozen_hash(self.model.module)
+
+        def measure() -> float:
+            return learner.evaluate(self.validation)
+
+        def keep_best() -> None:
+            if self.where.is_main:
+                streams.write_tensors(best, learner.optimizer.weights(), {"step": memory.step})
+
+        if checkpoint.exists():
+            memory = streams.load_checkpoint(checkpoint, learner)
+            if memory.frozen != frozen:
+                raise ModelError(f"the base model changed since {checkpoint} was written; delete {self.folder}")
+            self.progress.say(f"  continuing after update {memory.step} of {total}")
+        else:
+            memory = streams.Memory(frozen=frozen)
+            if self.validation:
+                memory.best_loss = memory.first_loss = measure()
+                keep_best()
+        self.frozen, start = frozen, memory.step
+
+        def save() -> None:
+            if self.where.is_main:
+                streams.save_checkpoint(checkpoint, learner, memory)
+
+        steps = fit(learner, self.rendered, plan, total=total, start=start,
+                    rate=lambda step: rate(step, total=total, peak=peak, warmup=warmup, schedule=spec.schedule))
+        steps = streams.counted(steps, memory)
+        steps = self.moving(steps)
+        if self.validation:
+            steps = streams.validated(steps, memory, measure, keep_best, every=every, total=total)
+        if self.where.is_main:
+            steps = streams.logged(steps, self.folder, start=start)
+            steps = streams.shown(steps, self.progress, total=total, start=start)
+        steps = streams.saved(steps, save, every_s=spec.checkpoint_every_s)
+        if self.validation:
+            steps = streams.patient(steps, memory, patience=spec.patience)
+        for _ in steps:
+            pass
+        if not self.validation:
+            memory.best_step = memory.step
+            keep_best()
+        self.total = total
+        return memory
+
+    def moving(self, steps: streams.Steps) -> streams.Steps:
+        """Point 9 after the first update (also after a resume), and again at the end: what should move moved."""
+        before = self.learner.optimizer.weights()
+        first = True
+        for done in steps:
+            if first:
+                self.contract.add(check_groups(self.model, before, self.learner, self.frozen, done.step))
+                self.contract.enforce()
+                first = False
+                del before
+            yield done
+
+    def finish(self, memory: streams.Memory) -> dict[str, Any]:
+        """Write the best weights in the method's format and sum the run up."""
+        tensors, _ = streams.read_tensors(self.folder / streams.BEST)
+        if self.where.is_main:
+            self.model.method.save(self.model.module, tensors, self.folder / "best")
+            for name in (streams.CHECKPOINT, streams.BEST):
+                (self.folder / name).unlink(missing_ok=True)
+        self.where.wait()
+        summary = {
+            "method": self.model.method.kind, "steps": memory.step, "planned_steps": self.total,
+            "best_step": memory.best_step, "validation_before": memory.first_loss, "validation_best": memory.best_loss,
+            "stopped_early": memory.step < self.total, "train_examples": len(self.examples["train"]),
+            "validation_examples": len(self.validation), "replay_examples": len(self.pool),
+            "tokens": memory.tokens, "supervised_tokens": memory.supervised,
+            "tokens_per_cpu_s": round(memory.tokens / max(memory.cpu_s, 1e-9), 1),
+            "train_cpu_s": round(memory.cpu_s, 1), "train_s": round(memory.wall_s, 1),
+            "peak_memory_bytes": runtime.peak_memory(), "layout": self.learner.layout, "attention": self.attention,
+            "loss_path": self.learner.objective.kind,
+            "precision": str(next(self.model.module.parameters()).dtype).removeprefix("torch."),
+            "learning_rate": self.spec.peak_rate(self.model.method),
+        }
+        write_json(self.folder / "environment.json", environment(self.where))
+        if memory.first_loss is not None and memory.best_step == 0:
+            summary["note"] = "no update lowered the validation loss, so the untrained weights were kept"
+            self.progress.say(f"  {summary['note']}; check the data, or lower train.learning_rate")
+        elif memory.best_loss is not None:
+            self.progress.say(f"  validation loss {memory.first_loss:.3f} → {memory.best_loss:.3f} "
+                              f"(best after update {memory.best_step} of {memory.step})")
+        return summary
+
+
+def _probe(examples: Sequence[Rendered], pass_tokens: int) -> list[Rendered]:
+    """Up to four short but different examples on which the contract computes."""
+    order = sorted(examples, key=lambda example: (len(example.ids), example.id))
+    chosen = [order[round(share * (len(order) - 1))] for share in (0.0, 0.15, 0.3, 0.5)]
+    return list({example.id: example for example in chosen}.values())
+
+
+def frozen_hash(module: Any) -> str:
+    """Hash of all parameters and buffers that must not change."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if not tensor.requires_grad:
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def check_groups(model: Model, before: dict[str, torch.Tensor], learner: Learner, frozen: str,
+                 step: int) -> contract.Finding:
+    """Point 9: every layer group moved in the first update, and the frozen weights are bit-identical."""
+    after = learner.optimizer.weights()
+    still = [group for group, names in model.groups.items()
+             if not any(not torch.equal(before[name], after[name]) for name in names if name in before)]
+    moved = sum(not torch.equal(before[name], after[name]) for name in before)
+    facts = {"groups": len(model.groups), "moved": moved, "trainable": len(before), "step": step}
+    if still:
+        return contract.Finding(9, "violated", f"update {step} moved nothing in {', '.join(still[:5])}; these weights "
+                                "are meant to train", facts)
+    if frozen_hash(model.module) != frozen:
+        return contract.Finding(9, "violated", f"update {step} changed weights that are frozen", facts)
+    return contract.Finding(9, "kept", f"update {step} moved all {len(model.groups)} layer groups "
+                            f"({moved} of {len(before)} tensors); frozen weights are bit-identical", facts)
+
+
+def environment(where: runtime.Runtime) -> dict[str, Any]:
+    """What the run was computed with."""
+    import accelerate
+    import peft
+    import transformers
+
+    return {"python": platform.python_version(), "machine": platform.platform(), "torch": torch.__version__,
+            "transformers": transformers.__version__, "peft": peft.__version__, "accelerate": accelerate.__version__,
+            "threads": torch.get_num_threads(), **{key: str(value) for key, value in asdict(where).items()}}

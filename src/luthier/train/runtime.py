@@ -1,0 +1,79 @@
+"""Device, precision, threads and ranks: the only place that knows them (accelerate does the work)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a training runs."""
+
+    device: torch.device
+    rank: int
+    ranks: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, passes: Sequence[T]) -> list[T]:
+        """This rank's passes of an update; gradients are summed over ranks, so the split changes nothing."""
+        return list(passes[self.rank :: self.ranks])
+
+    def sum(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Add up tensors over all ranks, in place."""
+        if self.ranks > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+
+    def wait(self) -> None:
+        if self.ranks > 1:
+            torch.distributed.barrier()
+
+
+def start() -> Runtime:
+    """The process group that `accelerate launch` or `torchrun` set up, or this process alone."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return Runtime(device=state.device, rank=state.process_index, ranks=state.num_processes)
+
+
+@contextlib.contextmanager
+def settings(*, threads: int, deterministic: bool, seed: int) -> Iterator[None]:
+    """Threads, seeds and algorithms for a run; put back afterwards, because the process may be a notebook."""
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+              torch.utils.deterministic.fill_uninitialized_memory)  # type: ignore[attr-defined]
+    if threads:
+        torch.set_num_threads(threads)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs, proves nothing
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = before[2]  # type: ignore[attr-defined]
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes (on a GPU: its allocated peak)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
