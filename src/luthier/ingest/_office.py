@@ -1,4 +1,4 @@
-"""What the office formats share: the check of the archive before anything is unpacked, and the file's own properties."""
+"""What the office formats share: the check before anything is unpacked, and the file's own properties."""
 
 from __future__ import annotations
 
