@@ -21,9 +21,9 @@ def estimate_tokens(text: str) -> int:
         piece = match.group()
         size = len(piece)
         if piece[0].isdigit():
-            total += -(-size // 4)
-        elif size <= 7:
+            total += -(-size // 3)
+        elif size <= 6:
             total += 1
         else:
-            total += 1 + -(-(size - 7) // 5)
+            total += 1 + -(-(size - 6) // 5)
     return total

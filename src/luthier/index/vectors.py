@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from luthier.errors import StoreError
+from luthier.store import write_bytes
 
 
 class VectorSearch(Protocol):
@@ -43,9 +44,9 @@ class ExactVectors:
         return items, cosines
 
     def save(self, path: Path) -> None:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file({"vectors": self.vectors}, path)
+        write_bytes(path, save({"vectors": self.vectors}))
 
     @classmethod
     def load(cls, path: Path) -> ExactVectors:
