@@ -5,9 +5,10 @@ The artifact holds decisions only (adapt.json), never weights: opening it loads 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -261,20 +262,29 @@ class _Local:
         self.context = {"local": root}
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars: people get Luthier's own."""
+    logging = need("transformers", extra="train").utils.logging
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()
+
+
 def load_module(folder: Path, *, source: str, dtype: str) -> nn.Module:
     """The causal LM in `folder`, on the CPU, frozen, in evaluation mode."""
     transformers = need("transformers", extra="train")
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
     try:
-        module = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=choose_dtype(dtype), local_files_only=True)
+        with quiet():
+            module = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=choose_dtype(dtype), local_files_only=True)
     except (ValueError, OSError, RuntimeError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model '{source}' cannot be loaded from {folder}: {reason}") from None
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
     return module.requires_grad_(False).eval()
 
 

@@ -35,8 +35,14 @@ class Full(Spec):
         return module
 
     def save(self, module: Any, tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
-        state = {name: tensors.get(name, value) for name, value in module.state_dict().items()}
-        module.save_pretrained(folder, state_dict={name: value.contiguous() for name, value in state.items()})
+        from luthier.adapt.base import quiet
+
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        state = {}  # by identity: a tied output layer is the trained embedding, not the rounded copy in the module
+        for name, value in module.state_dict(keep_vars=True).items():
+            state[name] = tensors.get(names.get(id(value), ""), value.detach())
+        with quiet():
+            module.save_pretrained(folder, state_dict=state)
 
     def restore(self, module: nn.Module, folder: Path) -> nn.Module:
         from luthier.adapt.base import load_module

@@ -6,7 +6,9 @@ programs. A violated point stops training with a ContractError that names it.
 
 from __future__ import annotations
 
+import contextlib
 import html
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +51,8 @@ class Contract:
     def __init__(self, folder: Path):
         self.folder = folder
         self.findings: dict[int, Finding] = {}
+        file = folder / "contract.json"
+        self.previous = file.read_text("utf-8") if file.is_file() else "[]"
 
     def add(self, *findings: Finding) -> None:
         self.findings |= {finding.point: finding for finding in findings}
@@ -62,6 +66,13 @@ class Contract:
         marks = {"kept": "ok", "violated": "FAIL", "does not apply": "-"}
         lines = [f"{f.point:>2}  {f.name:<13} {marks[f.state]:<5} {f.text}" for f in ordered]
         write_text(self.folder / "contract.txt", "Training contract\n\n" + "\n".join(lines) + "\n")
+
+    def recall(self, point: int) -> None:
+        """Take a finding over from the run that this one continues."""
+        with contextlib.suppress(OSError, ValueError):
+            for row in json.loads(self.previous):
+                if row["point"] == point:
+                    self.add(Finding(point, row["state"], row["text"], row["facts"]))
 
     def enforce(self) -> None:
         """Raise ContractError when a point is violated."""

@@ -87,8 +87,9 @@ class Learner:
                 extra.backward()
             self.optimizer.gather()
             penalty = float(extra.detach())
-        self.optimizer.fill()
-        self.runtime.sum([*self.optimizer.gradients(), loss] if self.runtime.ranks > 1 else [])
+        if self.runtime.ranks > 1:
+            self.optimizer.fill()
+            self.runtime.sum([*self.optimizer.gradients(), loss])
         return float(loss), penalty, passes
 
     def update(self, examples: Sequence[Rendered], *, learning_rate: float, step: int, epoch: int) -> StepDone:

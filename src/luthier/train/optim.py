@@ -56,10 +56,16 @@ class MasterAdamW:
             parameter.grad = None
 
     def fill(self) -> None:
-        """Zero gradients where no pass reached a master, so that every rank sums the same tensors and decay applies."""
+        """Zero gradients where no pass of this rank reached a master, so that all ranks sum the same tensors."""
         for master in self.masters.values():
             if master.grad is None:
                 master.grad = torch.zeros_like(master)
+
+    def decays(self) -> dict[str, float]:
+        """Weight decay of every parameter."""
+        found = {id(parameter): group["weight_decay"] for group in self.adam.param_groups
+                 for parameter in group["params"]}
+        return {name: found[id(master)] for name, master in self.masters.items()}
 
     def gradients(self) -> list[torch.Tensor]:
         return [master.grad for master in self.masters.values() if master.grad is not None]
