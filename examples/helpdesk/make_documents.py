@@ -249,8 +249,8 @@ def make(folder: Path) -> list[Path]:
     archive = folder / "archive"
     archive.mkdir(parents=True, exist_ok=True)
     damage(folder / "manuals/owners-manual.pdf", archive / "owners-manual-2024-damaged.pdf")
-    shutil.copyfile(folder / "policies/warranty-terms.docx", archive / "copy-of-warranty-terms.docx")
-    return [*made, archive / "owners-manual-2024-damaged.pdf", archive / "copy-of-warranty-terms.docx"]
+    shutil.copyfile(folder / "policies/warranty-terms.docx", folder / "policies/warranty-terms_copy.docx")
+    return [*made, archive / "owners-manual-2024-damaged.pdf", folder / "policies/warranty-terms_copy.docx"]
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_the_folder_shows_every_format_and_three_honest_set_asides():
     empty = [path.name for path in files if path.stat().st_size == 0]
     assert empty == ["todo.txt"]
     original = DOCUMENTS / "policies" / "warranty-terms.docx"
-    assert filecmp.cmp(original, DOCUMENTS / "archive" / "copy-of-warranty-terms.docx", shallow=False)
+    assert filecmp.cmp(original, DOCUMENTS / "policies" / "warranty-terms_copy.docx", shallow=False)
     pdfium = pytest.importorskip("pypdfium2", reason="reads the damaged PDF")
     with pytest.raises(pdfium.PdfiumError):
         pdfium.PdfDocument(DOCUMENTS / "archive" / "owners-manual-2024-damaged.pdf")
