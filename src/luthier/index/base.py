@@ -204,7 +204,7 @@ def open_index(folder: Path, *, root: Path) -> Retriever:
 
     def encoder() -> Encoder:
         made = _encoder(spec, root, None)
-        if made.files.fingerprint != told["fingerprint"]:
+        if told["encoder"] not in (None, made.files.fingerprint):
             raise ModelError(f"the index in {folder} was made with another version of the encoder '{spec.encoder}'; "
                              "make it again with: luthier index")
         return made
@@ -229,6 +229,6 @@ def _save(built: Retriever, folder: Path, language: str, print_of: str | None) -
                     "truncated": built.encoder.num_truncated}
     if built._keywords is not None:
         built._keywords.save(folder / "keywords")
-    write_json(folder / "index.json", {"spec": built.spec.dump(), "language": language, "fingerprint": print_of,
+    write_json(folder / "index.json", {"spec": built.spec.dump(), "language": language, "encoder": print_of,
                                        "format": VERSION})
     return summary

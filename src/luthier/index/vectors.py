@@ -50,9 +50,10 @@ class ExactVectors:
 
     @classmethod
     def load(cls, path: Path) -> ExactVectors:
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         try:
             return cls(load_file(path)["vectors"])
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise StoreError(f"{path} cannot be read ({error}); delete the index and make it again") from None

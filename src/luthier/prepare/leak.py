@@ -66,7 +66,8 @@ def trained_texts(example: Example) -> list[str]:
     if isinstance(example.input, str):
         return [example.input]
     question = bare_question(example.question)
-    pair = f"{question}\n{example.target or ''}"
+    answer = "" if "unanswerable" in example.tags else example.target or ""  # all refusals are the same words
+    pair = f"{question}\n{answer}"
     if question == example.question and sum(message.role != "system" for message in example.input) == 1:
         return [pair]
     turns = [message.content for message in example.input if message.role != "system"]
