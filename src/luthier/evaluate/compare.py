@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from luthier.types import Example
@@ -155,6 +156,7 @@ def _tail(num_units: int) -> float:
     return NormalDist().cdf(-math.sqrt(num_units / (num_units - 1)) * t)
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(share: float, freedom: int) -> float:
     """Quantile of Student's t: its density integrated over angles, x = sqrt(freedom) · tan(angle). Within 1e-4."""
     import numpy as np

@@ -76,7 +76,7 @@ def _evidence(table: Table, values: Mapping[str, Mapping[str, Measured]], gaps: 
         warnings.append("Warning: some test questions also stand in the training data, so the tuned systems look "
                         "better than they are.")
     return Evidence(
-        label=(metric.label or metric.kind).lower() if metric.label[1:2].islower() else metric.label,
+        label=_in_a_sentence(metric.label or metric.kind),
         better=metric.better, values=decided,
         differences={(mine, theirs): gap for (mine, theirs, kind), gap in gaps.items() if kind == table.decision},
         num_questions=next(iter(decided.values())).n, min_questions=spec.min_questions,
@@ -88,6 +88,11 @@ def _evidence(table: Table, values: Mapping[str, Mapping[str, Measured]], gaps: 
                         if (mine, theirs, "refused_wrongly") in gaps},
         max_wrong_refusal_rise=spec.max_wrong_refusal_rise, warnings=warnings,
     )
+
+
+def _in_a_sentence(label: str) -> str:
+    """`Word overlap` as it stands inside a sentence; `ROUGE…` keeps its capitals."""
+    return label[0].lower() + label[1:] if label[1:2].islower() else label
 
 
 def _lists(table: Table, values: Mapping[str, Mapping[str, Measured]],

@@ -38,7 +38,8 @@ _REFUSALS = {
           r"(say|mention|contain|state|provide|specify|answer|include|give)"
           r"|not (mentioned|stated|found|answerable) in the (documents?|passages?|context|text)",
     "de": r"(ich|wir) (konnte|konnten|kann|können|weiß|weiss|habe)\b.{0,60}\b(nicht|nichts|keine?)"
-          r"|(das|dies|dazu|darüber|hierzu)\b.{0,40}\b(steht|ist|sind|gibt es|enthalten)\b.{0,40}\b(nicht|nichts|keine?)",
+          r"|(das|dies|dazu|darüber|hierzu)\b.{0,40}\b(steht|ist|sind|gibt es|enthalten)\b.{0,40}"
+          r"\b(nicht|nichts|keine?)",
     "fr": r"je (n['’ ]ai pas|ne) .{0,20}(trouv|sais|peux|dispose)|les documents ne .{0,30}pas",
     "es": r"no (he podido|pude|puedo|encuentro|encontré|sé|dispongo)|los documentos no",
     "it": r"non (ho trovato|riesco|posso|so|trovo|dispongo)|i documenti non",
@@ -102,13 +103,13 @@ def content_words(text: str, language: str = "en") -> list[str]:
 def is_refusal(text: str, refusal: str, language: str = "en") -> bool:
     """Whether an answer declines to answer.
 
-    True for an empty answer, for one that begins with (or is nearly) the task's own refusal sentence, and for one
-    whose first sentence is a common way to decline in `language` or in English. A refusal later in an answer does not
-    count: the answer was given.
+    True for an answer that begins with (or is nearly) the task's own refusal sentence, and for one whose first
+    sentence is a common way to decline in `language` or in English. A refusal later in an answer does not count: the
+    answer was given. An empty answer declines nothing; it is merely no answer.
     """
     said, own = normalise(text, language), normalise(refusal, language)
     if not said:
-        return True
+        return False
     if own and said.startswith(own):
         return True
     first = re.split(r"(?<=[.!?])\s|\n", text.strip(), maxsplit=1)[0].lower()

@@ -79,71 +79,83 @@ def decide(evidence: Evidence) -> Verdict:
     ruled_out = {system: why for system in present if (why := _objection(system, evidence))}
     few = evidence.num_questions < evidence.min_questions
     leader: System = present[0]
-    open_questions: list[tuple[System, System]] = []
+    ties: list[tuple[System, System]] = []
     reasons: list[str] = []
     for system in present[1:]:
         gain = _gain(evidence, system, leader)
         if gain is None:
             continue
+        told = f"{NAMES[leader]}: {_show(evidence, system, leader)}"
         if system in ruled_out:
             reasons.append(f"{_cap(NAMES[system])} is ruled out: {ruled_out[system]}. On {evidence.label} it "
-                           f"{_outcome(gain)} {NAMES[leader]}: {_show(evidence, system, leader)}.")
+                           f"{_outcome(gain)} {told}.")
         elif few:
-            open_questions.append((system, leader))
-            reasons.append(f"{_cap(NAMES[system])} against {NAMES[leader]}: {_show(evidence, system, leader)}; "
-                           "not counted, because the test is too small.")
-        elif gain.sign > 0:
-            reasons.append(f"{_cap(NAMES[system])} beats {NAMES[leader]}: {_show(evidence, system, leader)}.")
-            leader = system
+            reasons.append(f"{_cap(NAMES[system])} against {told}; not counted, because the test is too small.")
+            ties.append((system, leader))
         else:
-            reasons.append(f"{_cap(NAMES[system])} {_outcome(gain)} {NAMES[leader]}: "
-                           f"{_show(evidence, system, leader)}.")
-            if gain.sign == 0 and (gain.high is None or gain.high >= evidence.worthwhile):
-                open_questions.append((system, leader))
-    # Only rivals of the final leader matter: a system that tied an earlier leader has been overtaken with it.
-    unsettled = [(system, against) for system, against in open_questions if against == leader]
+            reasons.append(f"{_cap(NAMES[system])} {_outcome(gain)} {told}.")
+            if gain.sign > 0:
+                leader = system
+            elif gain.sign == 0:
+                ties.append((system, leader))
+    for simpler in () if few else present[1 : present.index(leader)]:
+        # It tied an earlier leader. It is overtaken only if the new leader is not certainly worse than it.
+        gain = _gain(evidence, leader, simpler)
+        if gain is not None and simpler not in ruled_out and gain.sign <= 0:
+            reasons.append(f"{_cap(NAMES[leader])} {_outcome(gain)} {NAMES[simpler]}: "
+                           f"{_show(evidence, leader, simpler)}.")
+            if gain.sign < 0:
+                leader = simpler
+                break
+    # A tie is certain when a gain worth having is excluded; only rivals of the final leader matter.
+    unsettled = [(system, against) for system, against in ties if against == leader
+                 and (few or _gain(evidence, system, against).high is None  # type: ignore[union-attr]
+                      or _gain(evidence, system, against).high >= evidence.worthwhile)]  # type: ignore[union-attr,operator]
     needed = [n for pair in unsettled if (n := needed_questions(evidence.differences[pair], evidence.worthwhile))]
-    reasons += _side_notes(evidence, leader)
+    reasons += _side_notes(evidence)
     return Verdict(
-        choice=leader, sentence=_sentence(evidence, leader, present, ruled_out, unsettled, few, needed),
-        reasons=tuple([*reasons, *evidence.warnings]), conclusive=not few and not unsettled,
+        choice=leader, reasons=tuple([*reasons, *evidence.warnings]), conclusive=not few and not unsettled,
+        sentence=_few(evidence, leader, needed) if few
+        else _sentence(evidence, leader, present, ruled_out, unsettled, needed),
         needed_questions=max([*needed, evidence.min_questions]) if few or unsettled else None, ruled_out=ruled_out,
     )
 
 
+def _few(evidence: Evidence, leader: System, needed: Sequence[int]) -> str:
+    return (f"The test is too small to tell: it has {evidence.num_questions} questions, and about "
+            f"{max([*needed, evidence.min_questions]):,} are needed; until then keep {NAMES[leader]}.")
+
+
 def _sentence(evidence: Evidence, leader: System, present: Sequence[System], ruled_out: Mapping[str, str],
-              unsettled: Sequence[tuple[System, System]], few: bool, needed: Sequence[int]) -> str:
-    if few:
-        return (f"The test is too small to tell: {evidence.num_questions} questions, and at least "
-                f"{max([*needed, evidence.min_questions])} are needed; until then keep {NAMES[leader]}.")
-    act = {"base": "Do not tune", "retrieval": "Use retrieval", "tuned": "Release the tuned model",
-           "tuned_retrieval": "Combine: release the tuned model and use it with retrieval"}[leader]
-    if leader == present[0] and leader == "base":
-        others = [system for system in present[1:] if system not in ruled_out]
-        if not others and ruled_out:
-            why = f"{NAMES[next(iter(ruled_out))]} is ruled out, because {next(iter(ruled_out.values()))}"
-        elif not others:
-            why = "there is nothing to compare it with"
-        elif unsettled:
-            why = f"nothing is measurably better than the base model on {evidence.label}"
-        else:
-            why = f"neither tuning nor retrieval gives a gain worth having on {evidence.label}"
-            if not any(system.startswith("tuned") for system in others):
-                why = f"retrieval gives no gain worth having on {evidence.label}"
-                why += f", and {next(iter(ruled_out.values()))}" if ruled_out else ""
-    else:
-        beaten = "base" if "base" in present else present[0]
-        why = f"it beats {NAMES[beaten]} on {evidence.label}, {_show(evidence, leader, beaten)}"
-        complex_rivals = [s for s in present if ORDER.index(s) > ORDER.index(leader)]
-        if leader == "retrieval" and any(s in ruled_out for s in complex_rivals):
-            why += f", and the tuned model is ruled out, because {next(iter(ruled_out.values()))}"
-        elif complex_rivals and not unsettled:
-            why += f", and {_either(complex_rivals)} adds no gain worth having"
-    sentence = f"{act}: {why}" if ":" not in act else f"{act}, because {why}"
+              unsettled: Sequence[tuple[System, System]], needed: Sequence[int]) -> str:
+    tuning = any(system in UNTUNED for system in present)
+    act = {"base": "Do not tune" if tuning else "Keep the base model", "retrieval": "Use retrieval",
+           "tuned": "Release the tuned model",
+           "tuned_retrieval": "Combine: release the tuned model with retrieval"}[leader]
+    rivals = [system for system in present if system != leader and system not in ruled_out
+              and ORDER.index(system) > ORDER.index(leader)]
+    clauses = []
+    if leader != "base":
+        clauses.append(f"it beats {NAMES[present[0]]} on {evidence.label}, {_show(evidence, leader, present[0])}")
+    elif unsettled:
+        clauses.append(f"nothing is measurably better than the base model on {evidence.label}")
+    elif rivals:
+        what = {("retrieval",): "retrieval", ("tuned",): "tuning"}.get(tuple(rivals), "no other system")
+        clauses.append(f"{what} gives a gain worth having on {evidence.label}" if what == "no other system"
+                       else f"{what} gives no gain worth having on {evidence.label}")
+    if leader != "base" and rivals and not unsettled:
+        added = "adding retrieval" if leader == "tuned" else "tuning"
+        clauses.append(f"{added} brings no further gain worth having")
+    if ruled_out and leader not in ("tuned_retrieval",):
+        out = "the tuned model is" if len(ruled_out) == 1 and "tuned" in ruled_out else \
+              f"{NAMES['tuned_retrieval']} is" if len(ruled_out) == 1 else "the tuned systems are"
+        clauses.append(f"{out} ruled out, because {next(iter(ruled_out.values()))}")
+    sentence = f"{act}{',' if ':' in act else ':'} {'because ' if ':' in act else ''}"
+    sentence += ", and ".join(clauses) if clauses else "there is nothing to compare it with"
     if unsettled:
-        rivals = " or ".join(dict.fromkeys(NAMES[system] for system, _ in unsettled))
-        more = f"; about {max(needed):,} questions would settle it" if needed else ""
-        sentence += f"; but the test is too small to tell whether {rivals} is better{more}"
+        names = " or ".join(dict.fromkeys(NAMES[system] for system, _ in unsettled))
+        more = f"; about {max(needed):,} test questions would settle it" if needed else ""
+        sentence += f"; but the test is too small to tell whether {names} is better{more}"
     return sentence + "."
 
 
@@ -162,7 +174,7 @@ def _objection(system: System, evidence: Evidence) -> str:
     return ""
 
 
-def _side_notes(evidence: Evidence, leader: System) -> list[str]:
+def _side_notes(evidence: Evidence) -> list[str]:
     notes = []
     rise = evidence.retention
     if rise is not None and rise.value <= evidence.max_retention_rise:
@@ -198,11 +210,6 @@ def _show(evidence: Evidence, system: str, against: str) -> str:
         return text
     interval = "" if gap.low is None or gap.high is None else f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}"
     return f"{text} (difference {gap.value:+.3f}{interval}, n = {gap.n})"
-
-
-def _either(systems: Sequence[System]) -> str:
-    return {("tuned",): "tuning alone", ("tuned_retrieval",): "adding the other to it"}.get(
-        tuple(systems), "tuning")
 
 
 def _cap(text: str) -> str:

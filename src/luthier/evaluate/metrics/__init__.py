@@ -88,7 +88,7 @@ def answered(examples: Sequence[Example], predictions: Sequence[Prediction], con
     """Score answers against references by the no-answer rule of SQuAD 2.0.
 
     `score` gets the (reference, answer) pairs that can be compared. An unanswerable question counts 1 when refused
-    and 0 when answered; an answerable one that is refused counts 0.
+    and 0 when answered; an answerable one that is refused, or gets an empty answer, counts 0.
     """
     values: list[float | None] = []
     compared: list[tuple[int, tuple[str, str]]] = []
@@ -98,7 +98,7 @@ def answered(examples: Sequence[Example], predictions: Sequence[Prediction], con
             values.append(None)
         elif "unanswerable" in example.tags:
             values.append(float(refused))
-        elif refused:
+        elif refused or not prediction.text.strip():
             values.append(0.0)
         else:
             values.append(None)
