@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from textwrap import dedent
 
 from luthier.ingest._blocks import clean, list_item, table
 from luthier.ingest._pdf_layout import MARKER, Line
@@ -141,7 +142,7 @@ def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark]) -> list[Spa
                 spans.append(_span(block, text, "caption" if caption else "paragraph"))
     if items:
         spans.append(_list(items))
-    return spans
+    return [replace(span, text=dedent(span.text)) if span.kind == "code" else span for span in spans]
 
 
 def _body_size(blocks: Iterable[Block]) -> float:

@@ -91,10 +91,8 @@ def _segments(runs: Iterable[Run]) -> list[Line]:
     """Runs that follow each other on a line closer than a column gap; a bullet joins the text it marks."""
     rows: list[list[Run]] = []
     for run in sorted(runs, key=lambda run: (run.top + run.bottom) / 2):
-        middle = (run.top + run.bottom) / 2
-        for row in reversed(rows[-4:]):
-            other = max(row, key=lambda r: r.size)
-            if abs((other.top + other.bottom) / 2 - middle) < 0.45 * max(run.size, other.size, 4):
+        for row in reversed(rows[-6:]):
+            if any(_beside_each_other(run, other) for other in row):
                 row.append(run)
                 break
         else:
@@ -114,6 +112,15 @@ def _segments(runs: Iterable[Run]) -> list[Line]:
                 current = [run]
         found.append(Line(current).settle())
     return found
+
+
+def _beside_each_other(a: Run, b: Run) -> bool:
+    """On one line: at the same height, or touching, as a raised number does."""
+    apart = abs((a.top + a.bottom) - (b.top + b.bottom)) / 2
+    if apart < 0.4 * max(min(a.size, b.size), 4):
+        return True
+    gap = max(a.x0, b.x0) - min(a.x1, b.x1)
+    return apart < 0.5 * max(a.size, b.size) and -1 < gap < 0.4 * max(a.size, b.size)
 
 
 def _bands(pieces: list[Line]) -> list[list[Line]]:

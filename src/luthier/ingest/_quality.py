@@ -7,8 +7,10 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-GLUED_CHARS = 28
-"""A Latin-script token longer than this is not a word; German's longest everyday compounds have about 25 letters."""
+GLUED_CHARS = 40
+"""A Latin-script token longer than this is not a word; the longest German compounds of the law have about 40 letters."""
+GLUED_MEAN = 12.0
+"""Mean token length from which words are glued; English prose has about 5, German 6.5, Finnish 8."""
 _EXPECTED = re.compile(r"https?:|www\.|[@/\\_=<>{}|]|\.{4,}|-{4,}|\d{6,}")
 _LETTERS = re.compile(r"[A-Za-zÀ-ɏ]+")
 _VOWELS = re.compile(r"[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-Ýà-æè-ïò-öø-ýÿ]")
@@ -29,9 +31,10 @@ def judge_text(text: str) -> list[dict[str, Any]]:
     tokens = [token for token in text.split() if _LETTERS.search(token) and not _EXPECTED.search(token)]
     latin = [token for token in tokens if token.isascii() or sum(map(len, _LETTERS.findall(token))) > len(token) / 2]
     if len(latin) >= 3:
+        mean = sum(map(len, latin)) / len(latin) if len(latin) >= 20 else 0.0
         long = sum(len(token) for token in latin if len(token) > GLUED_CHARS) / sum(map(len, latin))
-        if long > 0.15:
-            found.append({"warning": "glued-words", "value": round(long, 3)})
+        if long > 0.15 or mean > GLUED_MEAN:
+            found.append({"warning": "glued-words", "value": round(long if long > 0.15 else mean, 3)})
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -114,7 +115,7 @@ def _spans(part: EmailMessage, name: str = "") -> list[Span]:
         media = _BY_SUFFIX.get(PurePath(name).suffix.lower(), media)
     charset = part.get_content_charset()
     try:
-        b"".decode(charset or "utf-8")
+        codecs.lookup(charset or "utf-8")
     except LookupError:
         charset = None
     if media == "text/html":

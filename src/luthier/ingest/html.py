@@ -6,6 +6,7 @@ is guessed by density here: only elements that say they are navigation, script o
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
@@ -72,7 +73,7 @@ def parse(data: bytes, encoding: str | None = None) -> Any:
 
         _, encoding = decode(data)
     try:
-        b"".decode(encoding)
+        codecs.lookup(encoding)
     except LookupError:
         encoding = "utf-8"
     data = data.decode(encoding, "replace").replace("\x00", "").encode("utf-8", "replace")
@@ -163,7 +164,7 @@ class Walk:
         if not furniture and tag in BLOCKS | {"a", "span"} and _FURNITURE.search(names):
             furniture = next(element.iter("h1", "main", "article"), None) is None
         if furniture and tag not in ("body", "html", "main", "article"):
-            self.dropped_words += len(element.text_content().split())
+            self.dropped_words += len(" ".join(element.itertext()).split())
             return True
         return False
 

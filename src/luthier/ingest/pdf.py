@@ -277,7 +277,7 @@ def _running(pages: dict[int, list[Line]], heights: dict[int, float]) -> tuple[d
     texts: Counter[str] = Counter()
     for number, line, shape, height in places:
         only_number = shape.strip("#-–—| ./[]()") in ("", "page", "page # of", "seite", "seite # von", "p")
-        often = len(shapes[shape]) >= 3 and len(shapes[shape]) >= 0.2 * len(pages)
+        often = len(shapes[shape]) >= min(3, len(pages)) and len(shapes[shape]) >= max(0.2 * len(pages), 2)
         same_height = len(at.get(height, ())) >= 3 and len(at[height]) >= 0.5 * len(pages) and "#" in shape
         if often or same_height or (only_number and len(pages) >= 2):
             found.setdefault(number, set()).add(id(line))

@@ -158,7 +158,8 @@ def _block(block: list[Line], following: list[Line], wrap: int, underlines: list
         if level:
             return [Span(text=clean(first), kind="heading", level=level, line=number)]
     if _QUESTION.match(first) or _ANSWER.match(first):
-        return [Span(text=_joined(block, wrap), line=number)]
+        listed = any(BULLET.match(line) for _, line in block[1:])
+        return [Span(text="\n".join(clean(line) for _, line in block) if listed else _joined(block, 0), line=number)]
     grid = _grid(block)
     if grid:
         return [Span(text=table(grid), kind="table", line=number)]
