@@ -62,6 +62,11 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def decode_answer(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Text of generated tokens without special tokens, character for character (no guessing about spaces)."""
+    return tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
 def context_length(module: Any) -> int | None:
     """Tokens of prompt and answer that the model can hold; None where its configuration does not say."""
     config = module.config.get_text_config(decoder=True)
@@ -157,7 +162,7 @@ class LocalChat:
 
     def _completion(self, generation: Any, seconds: float) -> Completion:
         kept = generation.tokens[:-1] if generation.finish == "stop" else generation.tokens
-        return Completion(text=self.tokenizer.decode(kept, skip_special_tokens=True),
+        return Completion(text=decode_answer(self.tokenizer, kept),
                           num_prompt_tokens=len(generation.prompt), num_tokens=len(generation.tokens),
                           finish=generation.finish, seconds=seconds, tokens=tuple(generation.tokens))
 

@@ -1,0 +1,1 @@
+"""Serve a release: OpenAI-compatible API, engine seam and chat page."""
