@@ -128,3 +128,13 @@ def test_needed_questions_give_the_promised_power_in_simulation() -> None:
         one = Bootstrap(ids(count), samples=300, seed=trial).measure(Column([*rng.normal(0.1, 0.3, count)]))
         wins += one is not None and one.sign > 0
     assert 0.68 <= wins / 200 <= 0.92, (count, wins)
+
+
+def test_a_share_of_yes_and_no_gets_wilsons_interval() -> None:
+    all_right = Bootstrap(ids(4)).measure(Column([1.0] * 4))
+    assert all_right is not None and all_right.high == 1.0 and all_right.low == pytest.approx(0.5101, abs=1e-4)
+    half = Bootstrap(ids(40)).measure(Column([1.0, 0.0] * 20))
+    assert half is not None and half.low == pytest.approx(0.3520, abs=1e-3)  # Wilson's table value
+    # five documents that are right throughout are five pieces of evidence, not twenty
+    clustered = Bootstrap([str(i // 4) for i in range(20)]).measure(Column([1.0] * 20))
+    assert clustered is not None and clustered.low == pytest.approx(0.5655, abs=1e-3)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from luthier.types import Example
@@ -108,7 +109,13 @@ class Bootstrap:
         if not keep.any():
             return None
         value, draws, num = self._replicate(column, keep)
-        return self._interval(value, draws, num, int(keep.sum()))
+        measured = self._interval(value, draws, num, int(keep.sum()))
+        if num >= 2 and len({*(column.weights or (1.0,))}) == 1 and column.finish is None:
+            yes_or_no = {one for one in column.values if one is not None} <= {0.0, 1.0}
+            if yes_or_no and (num == measured.n or measured.low == measured.high):
+                # 4 of 4 is no proof of 100 %: a resampled share cannot leave 0 or 1, Wilson's interval can.
+                return Measured(value, *wilson(value, num), measured.n)
+        return measured
 
     def difference(self, column: Column, against: Column, *, relative: bool = False) -> Measured | None:
         """`column` minus `against` on the examples that have both; `relative` divides by `against`."""
@@ -148,10 +155,15 @@ class Bootstrap:
         return Measured(value, float(low), float(high), n)
 
 
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's (1927) interval of a share seen in n trials."""
+    z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2)
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+
+
 def _tail(num_units: int) -> float:
     """Hesterberg's widened tail: the normal probability beyond sqrt(n/(n-1)) · t, instead of 0.025."""
-    from statistics import NormalDist
-
     t = student_quantile(1 - (1 - CONFIDENCE) / 2, num_units - 1)
     return NormalDist().cdf(-math.sqrt(num_units / (num_units - 1)) * t)
 
@@ -173,8 +185,6 @@ def needed_questions(difference: Measured, effect: float, *, power: float = 0.8)
 
     n · ((z(0.975) + z(power)) · standard error / effect)², the standard error being the interval's width over 2 · 1.96.
     """
-    from statistics import NormalDist
-
     if difference.low is None or difference.high is None or effect <= 0:
         return None
     z = NormalDist().inv_cdf

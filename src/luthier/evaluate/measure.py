@@ -24,7 +24,7 @@ from luthier.task import Task
 from luthier.types import Example, Message, Passage, write_jsonl
 
 DEPTH = 10
-"""Hits looked at for recall, beyond those in the prompt."""
+"""Hits looked at for recall."""
 
 
 def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Artifact, run: Artifact | None, task: Task,
@@ -73,13 +73,14 @@ def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Arti
     context = Context(task, tests.sources, embed)
     draws = Bootstrap(tests.units.ids, samples=spec.bootstrap_samples, seed=spec.seed)
     table = Table(metrics=metrics, decision=decision, draws=draws, columns={
-        system: {metric.kind: Column(metric.score(tests.examples, rows, context), metric.weights(rows), metric.finish)
+        system: {metric.kind: Column(metric.score(tests.examples, rows, context), metric.weights(rows),
+                                     None if type(metric).finish is Metric.finish else metric.finish)
                  for metric in metrics} for system, rows in predictions.items()})
     report = compare(table, tests=tests.facts, spec=spec, retention=kept)
     for system, rows in predictions.items():
         report["systems"][system] |= _cost(rows, speed.get(system), _index_mb(index) if "retrieval" in system else 0.0)
     report |= {
-        "retrieval": found.quality(draws), "slices": slices(table, tests, spec),
+        "retrieval": found.quality(spec.seed), "slices": slices(table, tests, spec),
         "notes": notes, "judge": _judge(spec, task, tests, predictions, store, progress),
         "model": {"name": facts["name"], "source": facts["source"], "parameters": facts.get("parameters")},
         "artifacts": {name: None if one is None else f"{one.stage}/{one.id}"
@@ -170,12 +171,12 @@ class _Retrieval:
             questions = [example.question for example in tests.examples]
             retriever.search(questions[:1], 1)  # loads the encoder, which is not a question's cost
             began = time.process_time()
-            self.hits = retriever.search(questions, max(rag.top_k, DEPTH))
+            self.hits = retriever.search(questions, rag.top_k)
             self.cpu_seconds = (time.process_time() - began) / len(questions)
 
     def passages(self, place: int) -> tuple[Passage, ...]:
         """What stands in the prompt of question `place`, best first."""
-        return tuple(self.rag.fit([hit.passage for hit in self.hits[place][: self.rag.top_k]]))
+        return tuple(self.rag.fit([hit.passage for hit in self.hits[place]]))
 
     def prompt(self, example: Example, passages: Sequence[Passage]) -> tuple[Message, ...]:
         """Earlier turns stay in front; the last question is asked over the passages."""
@@ -190,21 +191,16 @@ class _Retrieval:
         hits = self.retriever.search([example.question], self.rag.top_k)[0]
         return self.prompt(example, [hit.passage for hit in hits])
 
-    def quality(self, draws: Bootstrap) -> dict[str, Any]:
-        """recall@k and mean reciprocal rank of the source passage, on questions that name one."""
+    def quality(self, seed: int) -> dict[str, Any]:
+        """recall@k and mean reciprocal rank of the source passage, on answerable questions that name one."""
         if self.retriever is None:
             return {}
-        ranks: list[int | None] = []
-        known: list[bool] = []
-        for example, hits in zip(self.tests.examples, self.hits, strict=True):
-            known.append(bool(example.origin.passages) and "unanswerable" not in example.tags)
-            ranks.append(next((hit.rank for hit in hits if hit.passage.id in example.origin.passages), None))
-        columns = {f"recall@{k}": [float(rank is not None and rank <= k) if ok else None
-                                   for rank, ok in zip(ranks, known, strict=True)]
-                   for k in sorted({1, 3, 5, DEPTH, self.rag.top_k})}
-        columns["mrr"] = [(1 / rank if rank else 0.0) if ok else None for rank, ok in zip(ranks, known, strict=True)]
-        measured = {name: draws.measure(Column(values)) for name, values in columns.items()}
-        return {name: one.dump() for name, one in measured.items() if one is not None}
+        from luthier.index.recall import recall
+
+        relevant = [() if "unanswerable" in example.tags else example.origin.passages for example in self.tests.examples]
+        found = recall(self.retriever, [example.question for example in self.tests.examples], relevant, seed=seed,
+                       at=sorted({1, 3, 5, DEPTH, self.rag.top_k}))
+        return {name: one for name, one in found.items() if one["n"]}
 
 
 def _ask(subject: Subject, system: str, tests: TestSet, found: _Retrieval, task: Task, spec: Evaluate,

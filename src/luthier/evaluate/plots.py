@@ -76,8 +76,8 @@ def forest(marks: Sequence[Mark], *, zero: float | None = None, limit: float | N
                             for end in (mark.low, mark.high))
         if not bars:
             body += f'<circle class="dot" cx="{x(mark.value)}" cy="{middle}" r="{7 if mark.strong else 5.5}"/>'
-        rows.append(Row(mark, Markup(f'<svg class="track {mark.tone}" width="100%" height="{HEIGHT}" aria-hidden="true">'
-                                     f"{grid}{body}</svg>")))  # only numbers and our own class names
+        svg = f'<svg class="track {mark.tone}" width="100%" height="{HEIGHT}" aria-hidden="true">{grid}{body}</svg>'
+        rows.append(Row(mark, Markup(svg)))  # holds only numbers and our own class names
     shown = "".join(f'<text x="{x(t)}" y="13">{show(t)}</text>' for t in ticks)
     return Forest(tuple(rows), Markup(f'<svg class="axis" width="100%" height="18" aria-hidden="true">{shown}</svg>'))
 

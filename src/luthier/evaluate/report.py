@@ -196,9 +196,9 @@ def _retrieval(report: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     marks = []
     for name, one in told.items():
-        k = name.partition("@")[2]
+        k = "" if name.startswith("mrr") else name.partition("@")[2]
         label = f"Among the first {k}" if k not in ("", "1") else "Ranked first" if k else "Mean reciprocal rank"
-        shown = f"{one['value']:.2f}" if name == "mrr" else f"{100 * one['value']:.0f} %"
+        shown = f"{one['value']:.2f}" if name.startswith("mrr") else f"{100 * one['value']:.0f} %"
         marks.append(Mark(label=label, tone="retrieval", value=one["value"], low=one["low"], high=one["high"],
                           shown=shown, note=name))
     return {"plot": forest(marks, floor=0, ceiling=1, bars=True, show=lambda v: f"{100 * v:.0f} %"),
