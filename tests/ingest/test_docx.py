@@ -36,7 +36,8 @@ def test_structure_in_order(handbook, read, shape):
     assert shape(document) == [
         ("heading", 1, "Handbook"), ("heading", 1, "Travel"), ("paragraph", 0, "Employees book their own travel."),
         ("list", 0, "- Hotels\n- Trains\n- first class above five hours"), ("heading", 2, "Costs"),
-        ("table", 0, "| Country | Day rate | Night |\n|---|---|---|\n| France | 40 € | 120 € |\n| Spain | 35 € | 90 € |"),
+        ("table", 0, "| Country | Day rate | Night |\n|---|---|---|\n| France | 40 € | 120 € |\n"
+                     "| Spain | 35 € | 90 € |"),
         ("list", 0, "1. Step one\n2. Step two")]
     assert (document.title, document.meta["author"]) == ("Handbook", "Ann Smith")
 
@@ -74,16 +75,17 @@ def test_tracked_changes_content_controls_and_text_boxes(tmp_path, read):
     body = d.element.body
     w = nsdecls("w")
     for xml in (
-        f'<w:p {w}><w:r><w:t xml:space="preserve">We deliver </w:t></w:r><w:del w:id="1"><w:r><w:delText>never</w:delText>'
-        '</w:r></w:del><w:ins w:id="2"><w:r><w:t>daily</w:t></w:r></w:ins></w:p>',
+        f'<w:p {w}><w:r><w:t xml:space="preserve">We deliver </w:t></w:r><w:del w:id="1"><w:r>'
+        '<w:delText>never</w:delText></w:r></w:del><w:ins w:id="2"><w:r><w:t>daily</w:t></w:r></w:ins></w:p>',
         f'<w:sdt {w}><w:sdtContent><w:p><w:r><w:t>Inside a control.</w:t></w:r></w:p></w:sdtContent></w:sdt>',
         f'<w:p {w} xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"><w:r><mc:AlternateContent>'
-        '<mc:Choice Requires="wps"><w:txbxContent><w:p><w:r><w:t>In a box.</w:t></w:r></w:p></w:txbxContent></mc:Choice>'
-        '<mc:Fallback><w:txbxContent><w:p><w:r><w:t>In a box.</w:t></w:r></w:p></w:txbxContent></mc:Fallback>'
-        '</mc:AlternateContent></w:r></w:p>'):
+        '<mc:Choice Requires="wps"><w:txbxContent><w:p><w:r><w:t>In a box.</w:t></w:r></w:p></w:txbxContent>'
+        '</mc:Choice><mc:Fallback><w:txbxContent><w:p><w:r><w:t>In a box.</w:t></w:r></w:p></w:txbxContent>'
+        '</mc:Fallback></mc:AlternateContent></w:r></w:p>'):
         body.insert(len(body) - 1, parse_xml(xml))
     d.save(tmp_path / "a.docx")
-    assert [span.text for span in read(tmp_path / "a.docx").spans] == ["We deliver daily", "Inside a control.", "In a box."]
+    assert [span.text for span in read(tmp_path / "a.docx").spans] == [
+        "We deliver daily", "Inside a control.", "In a box."]
 
 
 def test_footnotes_follow_their_paragraph(tmp_path, read):
@@ -101,8 +103,8 @@ def test_footnotes_follow_their_paragraph(tmp_path, read):
                                     b'schemas.openxmlformats.org/officeDocument/2006/relationships/footnotes"/>'
                                     b"</Relationships>")
             if name == "[Content_Types].xml":
-                data = data.replace(b"</Types>", b'<Override PartName="/word/footnotes.xml" ContentType="application/vnd.'
-                                    b'openxmlformats-officedocument.wordprocessingml.footnotes+xml"/></Types>')
+                data = data.replace(b"</Types>", b'<Override PartName="/word/footnotes.xml" ContentType="application/'
+                                    b'vnd.openxmlformats-officedocument.wordprocessingml.footnotes+xml"/></Types>')
             new.writestr(name, data)
         new.writestr("word/footnotes.xml", note)
     assert [s.text for s in read(tmp_path / "a.docx").spans] == ["The rate is fixed.[2]", "[2] Until May."]

@@ -49,6 +49,6 @@ def test_plain_text_is_preferred_and_broken_charsets_are_survived(tmp_path, read
     (tmp_path / "a.eml").write_bytes(bytes(mail))
     text = read(tmp_path / "a.eml").text
     assert "The plain one." in text and "The other one." not in text
-    (tmp_path / "b.eml").write_bytes(b"From: a@b.c\nSubject: x\nDate: nonsense\nContent-Type: text/plain; charset=klingon"
-                                     b"\n\nStill here.\n")
+    (tmp_path / "b.eml").write_bytes(b"From: a@b.c\nSubject: x\nDate: nonsense\nContent-Type: text/plain; "
+                                     b"charset=klingon\n\nStill here.\n")
     assert "Still here." in read(tmp_path / "b.eml").text

@@ -47,7 +47,8 @@ def test_a_header_that_holds_the_title_stays(tmp_path, read):
 
 
 def test_encodings_and_broken_markup(tmp_path, read):
-    (tmp_path / "a.html").write_bytes('<html><head><meta charset="iso-8859-1"></head><p>Größe<p>Straße'.encode("latin-1"))
+    latin = '<html><head><meta charset="iso-8859-1"></head><p>Größe<p>Straße'
+    (tmp_path / "a.html").write_bytes(latin.encode("latin-1"))
     assert [s.text for s in read(tmp_path / "a.html").spans] == ["Größe", "Straße"]
     (tmp_path / "b.html").write_bytes("<p>Größe <b>fett <i>schräg</b></p><li>Punkt".encode())
     assert read(tmp_path / "b.html").text.startswith("Größe fett schräg")

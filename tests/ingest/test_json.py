@@ -18,6 +18,12 @@ def test_objects(tmp_path, read):
         ("heading", 1, "address"), ("row", 0, "city: Ghent"), ("heading", 2, "geo"), ("row", 0, "lat: 51.05")]
 
 
+def test_half_characters_and_nuls_do_not_reach_the_document(tmp_path, read):
+    (tmp_path / "a.json").write_text('{"a\\u0000": "x\\ud800y\\u0000z", "b": "\\ud83d\\ude00"}')
+    (span,) = read(tmp_path / "a.json").spans
+    assert span.text == "a: x?yz\nb: 😀"
+
+
 def test_lines(tmp_path, read):
     (tmp_path / "a.jsonl").write_text('{"a": 1, "b": {"c": "x"}}\n\n{"a": 2}\n{"a": \n')
     document = read(tmp_path / "a.jsonl")

@@ -21,7 +21,8 @@ def manual(tmp_path, make_pdf, flow, prose):
                   flow("table", TABLE), flow("code", "pump --start\n  --speed 3"), flow("break")]
         truth += [f"{chapter}. Chapter about valves", prose(chapter), f"{chapter}.1 Spare parts", prose(chapter + 10),
                   "Close the tap", f"Wait for {chapter} minutes before you go on with any other work on the machine, "
-                  "because parts stay hot for some time", *(cell for row in TABLE for cell in row), "pump start speed 3"]
+                  "because parts stay hot for some time", *(cell for row in TABLE for cell in row),
+                  "pump start speed 3"]
     path = make_pdf(tmp_path / "manual.pdf", story, header="ACME pumps", title="Pump Handbook", author="Ann Smith")
     return path, " ".join(truth)
 

@@ -12,15 +12,15 @@ def kinds(text):
 def test_paragraphs_are_joined_again_and_short_lines_stay():
     wrapped = "This paragraph was wrapped by an editor at seventy characters, which is\nwhat most of them do, with a " \
               "word cut by a hyphen at the end of the mar-\ngin."
-    assert kinds(wrapped)[0][2].startswith("This paragraph was wrapped by an editor at seventy characters, which is what")
-    assert "the margin." in kinds(wrapped)[0][2]
+    joined = kinds(wrapped)[0][2]
+    assert "which is what most" in joined and joined.endswith("the margin.") and "\n" not in joined
     address = f"{wrapped}\n\nACME Ltd\n1 Mill Lane\nLeeds"
     assert kinds(address)[-1] == ("paragraph", 0, "ACME Ltd\n1 Mill Lane\nLeeds")
 
 
 def test_headings():
-    text = ("Title\n=====\n\nIntro text.\n\nPart\n----\nText right below.\n\n2.1 Cleaning the filter\n\nTake it out.\n\n"
-            "WARRANTY TERMS\n\nTwo years.\n\nThis is a sentence\n\nAnother one.\n")
+    text = ("Title\n=====\n\nIntro text.\n\nPart\n----\nText right below.\n\n2.1 Cleaning the filter\n\nTake it "
+            "out.\n\nWARRANTY TERMS\n\nTwo years.\n\nThis is a sentence\n\nAnother one.\n")
     assert [(level, text) for kind, level, text in kinds(text) if kind == "heading"] == [
         (1, "Title"), (2, "Part"), (2, "2.1 Cleaning the filter"), (1, "WARRANTY TERMS")]
 

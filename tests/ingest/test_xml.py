@@ -11,8 +11,8 @@ MEDQUAD = Path(__file__).parents[2].parent / "shared" / "data" / "medquad" / "ra
 
 def test_any_vocabulary(tmp_path, read):
     (tmp_path / "a.xml").write_text("""<?xml version="1.0"?><!-- c --><book id="7" xmlns="urn:x"><title>Pumps</title>
-      <code>P-1</code><lang>en</lang><section><title>Use</title><para>Open the <b>valve</b> slowly and wait for it.</para>
-      <ul><li>one</li><li>two</li></ul><image file="a.png"/></section></book>""")
+      <code>P-1</code><lang>en</lang><section><title>Use</title><para>Open the <b>valve</b> slowly and wait for
+      it.</para><ul><li>one</li><li>two</li></ul><image file="a.png"/></section></book>""")
     document = read(tmp_path / "a.xml")
     assert [(s.kind, s.level, s.text) for s in document.spans] == [
         ("heading", 1, "Pumps"), ("row", 0, "code: P-1\nlang: en"), ("heading", 2, "Use"),

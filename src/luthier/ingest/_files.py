@@ -61,10 +61,15 @@ def collect(sources: Sequence[Path], spec: Ingest) -> Found:
         else:
             entries = iter([(source, _unique(source.name, taken))])
         for path, name in entries:
-            _add(path, name, source, spec, found)
+            _add(path, _printable(name), source, spec, found)
     found.files.sort(key=lambda file: file.name)
     _set_duplicates_aside(found)
     return found
+
+
+def _printable(name: str) -> str:
+    """A name whose bytes are not UTF-8, written so that it can be stored and shown: `caf\\xe9.txt`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _prefix(source: Path, taken: set[str]) -> str:
@@ -82,7 +87,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 def _walk(root: Path, prefix: str, spec: Ingest, found: Found) -> Iterator[tuple[Path, str]]:
     def unreadable(error: OSError) -> None:
-        name = prefix + Path(error.filename).relative_to(root).as_posix()
+        name = _printable(prefix + Path(error.filename).relative_to(root).as_posix())
         found.set_aside.append(SetAside(path=name, reason="unreadable", detail=f"folder: {error.strerror}"))
 
     for here, folders, names in os.walk(root, onerror=unreadable):
@@ -128,7 +133,8 @@ def _inside(link: Path, root: Path) -> bool:
 
 
 def _escaping(name: str, link: Path) -> SetAside:
-    return SetAside(path=name, reason="unsafe-link", detail=f"a link to {os.readlink(link)}, outside the folder")
+    target = _printable(os.readlink(link))
+    return SetAside(path=_printable(name), reason="unsafe-link", detail=f"a link to {target}, outside the folder")
 
 
 def _add(path: Path, name: str, source: Path, spec: Ingest, found: Found) -> None:

@@ -242,7 +242,8 @@ def _glue(text: str, more: str, words: Counter[str]) -> str:
 
 def _code(block: Block) -> str:
     left = block.first.region[0]
-    width = max(block.first.size * 0.6, 1)  # of a character in a fixed-width font
+    longest = max(block.lines, key=lambda line: len(line.text))
+    width = max((longest.x1 - longest.text_x0) / max(len(longest.text), 1), 1)  # of one character
     return "\n".join(" " * max(0, round((line.x0 - left) / width)) + line.text for line in block.lines)
 
 

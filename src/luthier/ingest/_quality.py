@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 GLUED_CHARS = 40
-"""A Latin-script token longer than this is not a word; the longest German compounds of the law have about 40 letters."""
+"""A Latin-script token longer than this is not a word; the longest compounds of German law have about 40."""
 GLUED_MEAN = 12.0
 """Mean token length from which words are glued; English prose has about 5, German 6.5, Finnish 8."""
 _EXPECTED = re.compile(r"https?:|www\.|[@/\\_=<>{}|]|\.{4,}|-{4,}|\d{6,}")

@@ -12,7 +12,7 @@ import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -28,6 +28,7 @@ from luthier.types import Document, SetAside, Span, decode_document, digest, rea
 
 READERS = Seam("reader", package="luthier.ingest")
 VERSION = 1
+"""Raised when what this package makes of the same files changes, beyond what a reader's own version tells."""
 
 NO, MAYBE, LIKELY, SURE = 0, 1, 2, 3
 """What `Reader.accepts` says: not mine; readable as a last resort; by name and plausible content; by signature."""
@@ -79,12 +80,24 @@ class Source:
     def document(self, *, reader: str, media: str, spans: Iterable[Span], title: str = "",
                  meta: Mapping[str, Any] | None = None) -> Document:
         """A document of this file. Without a title, its first heading or its file name serves."""
-        kept = tuple(span for span in spans if span.text.strip())
+        kept = tuple(replace(span, text=_storable(span.text)) for span in spans if span.text.strip())
         first = next((span.text for span in kept if span.kind == "heading"), "")
         stem = Path(self.name).stem.replace("_", " ").strip()
+        title = _storable(title or first or stem)
         return Document(id=self.sha256[:16], path=self.name, sha256=self.sha256, media=media, reader=reader,
-                        title=" ".join((title or first or stem).split())[:300], spans=kept,
-                        meta={key: value for key, value in (meta or {}).items() if value not in (None, "", [], {})})
+                        title=" ".join(title.split())[:300], spans=kept,
+                        meta={_storable(key): _storable(value) for key, value in (meta or {}).items()
+                              if value not in (None, "", [], {})})
+
+
+def _storable(value: Any) -> Any:
+    """Strings without half characters and NULs, which JSON and some fonts can produce and nothing downstream takes."""
+    if isinstance(value, str):
+        text = value.replace("\x00", "") if "\x00" in value else value
+        return text if text.isprintable() else text.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(key): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 class Reader(Protocol):

@@ -148,7 +148,8 @@ def _fingerprint(files: list[Path]) -> str:
 def file_hash(path: Path) -> str:
     """sha256 of a file; the result is remembered in the user's cache by path, size and modification time."""
     stat = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()
+    name = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()  # file names need not be UTF-8
     note = cache_folder() / "hashes" / key
     if note.is_file():
         return note.read_text()
