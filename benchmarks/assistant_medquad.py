@@ -8,6 +8,9 @@ subset of test questions, with paired bootstrap intervals; what general skill wa
 saw. The losses are judged twice: by `evaluate`, and by plain transformers in fp32 (common.py), which knows nothing of
 Luthier.
 
+Base answers are longer than MedQuAD's, and word overlap punishes length, so token-F1 is also given with all answers cut
+after fewer tokens: the tuned model has to win at the limit that suits the base best.
+
 What has to hold: answer-token loss falls by at least 15 %, token-F1 rises with an interval that excludes zero, general
 loss rises by at most 5 %, at most 60 minutes on 2 cores.
 """
@@ -30,7 +33,7 @@ LIMIT = 512
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2200, help="training rows, of 2200 (default all)")
-    parser.add_argument("--questions", type=int, default=100, help="test questions answered, of 300 (default 100)")
+    parser.add_argument("--questions", type=int, default=150, help="test questions answered, of 300 (default 150)")
     parser.add_argument("--judged", type=int, default=300, help="test rows whose loss is judged, of 300 (default all)")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--method", choices=["lora", "full"], default="lora")
@@ -97,6 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         spec=Evaluate(systems=("base", "tuned"), max_questions=args.questions, max_new_tokens=args.max_new_tokens),
         **rooted))
     read = json.loads((report.path / "report.json").read_text("utf-8"))
+    answers = common.read_rows(report.path / "predictions.jsonl")
 
     base = resolve("starter:chat").folder
     best = trained.path / "best"
@@ -108,7 +112,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         judged[name] = common.relative_change(common.losses(base, None, rows), common.losses(*tuned, rows))
     seconds["judge"] = round(time.monotonic() - clock, 1)
     return {
-        "judged": judged, "stage_seconds": seconds,
+        "judged": judged, "token_f1_by_limit": by_limit(base, answers, args.max_new_tokens), "stage_seconds": seconds,
         "data": {key: value for key, value in data.summary.items() if isinstance(value, int | float | str | dict)},
         "training": dict(trained.summary), "report": str(report.path / "report.html"),
         **{key: read.get(key) for key in ("verdict", "test", "systems", "differences", "retention")},
@@ -147,16 +151,39 @@ def _tokens(model: Path, pairs: list[tuple[str, str]]) -> list[dict[str, list[in
     return [row for row in found if row is not None]
 
 
+def by_limit(model: Path, answers: list[dict[str, Any]], most: int) -> dict[str, dict[str, float]]:
+    """Token-F1 of base and tuned with every answer cut after so many tokens, and the paired difference."""
+    from transformers import AutoTokenizer
+
+    from luthier.evaluate.metrics.token_f1 import token_f1
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    said = {(row["system"], row["example"]): row for row in answers}
+    examples = sorted({row["example"] for row in answers})
+    found = {}
+    for limit in [*(limit for limit in (32, 64, 96, 128, 192) if limit < most), most]:
+        scores: dict[str, list[float]] = {}
+        for system in ("base", "tuned"):
+            rows = [said[system, example] for example in examples]
+            cut = [tokenizer.decode(tokenizer(row["answer"], add_special_tokens=False)["input_ids"][:limit])
+                   for row in rows]
+            scores[system] = [token_f1(row["reference"], text) for row, text in zip(rows, cut, strict=True)]
+        found[str(limit)] = common.mean_difference(scores["base"], scores["tuned"])
+    return found
+
+
 def goals(result: dict[str, Any]) -> dict[str, Any]:
     """Each goal with what was reached."""
     f1 = next((row for row in result["differences"] if row["metric"] == "token_f1" and row["system"] == "tuned"
                and row["against"] == "base"), None)
     loss, kept = result["judged"]["test"], result["judged"]["general"]
     rise = (result["retention"] or {}).get("token_loss", {}).get("relative_rise")
+    fair = max(result["token_f1_by_limit"].values(), key=lambda row: row["before"])
     return {
         "answer-token loss falls by 15 %": {"reached": loss["change"] <= GOALS["answer_loss_change"],
                                             "change": loss["change"], "low": loss["low"], "high": loss["high"]},
         "token-F1 rises, interval excludes 0": {"reached": f1 is not None and f1["low"] > 0, **(f1 or {})},
+        "token-F1 rises also at the limit that suits the base best": {"reached": fair["low"] > 0, **fair},
         "general loss rises by at most 5 %": {
             "reached": kept["change"] <= GOALS["general_loss_rise"] and (rise or 0) <= GOALS["general_loss_rise"],
             "self_instruct": kept["change"], "own_probe": rise},
@@ -170,6 +197,9 @@ def show(result: dict[str, Any]) -> None:
                       ("token loss, self-instruct", result["judged"]["general"])):
         print(f"{name:28} {row['before']:.3f} -> {row['after']:.3f}  ({100 * row['change']:+.1f} %, "
               f"95 % {100 * row['low']:+.1f} to {100 * row['high']:+.1f}; n={row['n']})")
+    for limit, row in result["token_f1_by_limit"].items():
+        print(f"token-F1, answers cut at {limit:4}{row['before']:.3f} -> {row['after']:.3f}  ({row['change']:+.3f}, "
+              f"95 % {row['low']:+.3f} to {row['high']:+.3f}; n={row['n']})")
     for row in result["differences"]:
         if row["system"] == "tuned" and row["against"] == "base":
             print(f"{row['metric']:28} {row['value']:+.3f}  [{row['low']:+.3f}, {row['high']:+.3f}]  n={row['n']}")

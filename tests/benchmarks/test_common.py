@@ -73,6 +73,13 @@ def test_relative_change_is_paired():
     assert wide["low"] < wide["change"] < wide["high"]
 
 
+def test_mean_difference_is_paired():
+    common = script("common")
+    found = common.mean_difference([0.1, 0.9, 0.4, 0.2], [0.2, 1.0, 0.5, 0.3])  # every one rises by 0.1
+    assert found["change"] == pytest.approx(0.1) and found["low"] == pytest.approx(0.1) == found["high"]
+    assert found["before"] == pytest.approx(0.4) and found["n"] == 4
+
+
 def test_speed_ratios_are_taken_within_a_round():
     speed = script("train_speed")
 
