@@ -43,7 +43,7 @@ class LoRA(Spec):
 
         names = self._targets(module)
         config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,
-                                 bias="none", task_type="CAUSAL_LM")
+                                 bias="none", task_type="CAUSAL_LM", fan_in_fan_out=_transposed(module, names))
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             torch.manual_seed(seed)
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name it is about to drop
@@ -83,6 +83,13 @@ class LoRA(Spec):
 
     def merge(self, module: Any) -> nn.Module:
         return module.merge_and_unload(safe_merge=True)
+
+
+def _transposed(module: nn.Module, names: list[str]) -> bool:
+    """GPT-2's Conv1D layers store their weight as (in, out)."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module.get_submodule(names[0]), Conv1D)
 
 
 def layer_of(name: str) -> int | None:

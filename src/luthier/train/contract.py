@@ -99,22 +99,24 @@ def check_mask(rendered: Sequence[Rendered], cut: Sequence[Rendered]) -> Finding
 
 
 def check_mask_text(tokenizer: Any, examples: Sequence[Example], rendered: Sequence[Rendered], system: str | None,
-                    *, limit: int = 64) -> Finding | None:
-    """Point 1, read back: the supervised tokens of a conversation decode to its assistant texts, nothing else."""
+                    *, stop_id: int, limit: int = 256) -> Finding | None:
+    """Point 1, read back: the supervised tokens of a conversation decode to what the template writes for its assistant
+    turns, up to the stop token, and to nothing else. None when that holds."""
+    stop = tokenizer.decode([stop_id])
     for example, found in zip(examples[:limit], rendered[:limit]):
         if isinstance(example.input, str):
             continue
-        wanted = [m.content.strip() for m in messages_of(example, system) if m.role == "assistant"]
+        messages = messages_of(example, system)
+        wanted = ""
+        for index, message in enumerate(messages):
+            if message.role == "assistant":
+                before = render_text(tokenizer, messages[:index], prompt=True)
+                turn = render_text(tokenizer, messages[: index + 1], prompt=False)[len(before):]
+                wanted += turn[: turn.index(stop) + len(stop)] if stop in turn else turn
         text = tokenizer.decode([i for i, on in zip(found.ids, found.loss) if on], skip_special_tokens=False)
-        rest = tokenizer.decode([i for i, on in zip(found.ids, found.loss) if not on], skip_special_tokens=False)
-        plain = _squeeze(text)
-        for answer in wanted:
-            if _squeeze(answer) not in plain:
-                return _finding(1, False, f"the tokens of example {example.id} that carry loss do not read as its "
-                                f"answer: {text[:80]!r} instead of {answer[:80]!r}")
-        last = example.input[-1].content.strip()
-        if last and _squeeze(last) not in _squeeze(rest):
-            return _finding(1, False, f"the question of example {example.id} carries loss")
+        if _squeeze(text) != _squeeze(wanted):
+            return _finding(1, False, f"the tokens of example {example.id} that carry loss read {text[:80]!r} but its "
+                            f"answers read {wanted[:80]!r}")
     return None
 
 

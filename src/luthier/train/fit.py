@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from luthier.errors import ModelError
+from luthier.errors import ContractError, ModelError
 from luthier.train.attention import rows_of
 from luthier.train.batches import Batch, Layout, Plan, collate, split_passes
 from luthier.train.objectives import Objective
@@ -77,6 +77,9 @@ class Learner:
         for batch in self.runtime.share(passes):
             with rows_of(batch.lengths):
                 found = self.objective(batch.to(self.runtime.device), denominator)
+                if not found.requires_grad:
+                    raise ContractError("contract point 9 (layer groups): the loss does not depend on any parameter that "
+                                        "may train, so nothing would be learned")
                 found.backward()
             self.optimizer.gather()
             loss += found.detach().double().cpu()

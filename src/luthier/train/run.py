@@ -89,7 +89,7 @@ class _Run:
         rows = self.examples["train"] + self.pool
         mask = contract.check_mask(self.whole, self.rendered)
         self.contract.add(
-            contract.check_mask_text(tokenizer, rows, self.whole, system) or mask,
+            contract.check_mask_text(tokenizer, rows, self.whole, system, stop_id=self.model.stop_ids[0]) or mask,
             contract.check_stop(tokenizer, self.whole, self.model.stop_ids),
             contract.check_template(tokenizer, rows, self.whole, self.model.template_note, system),
             contract.check_truncation(self.whole, self.rendered, max_length=spec.max_length,
