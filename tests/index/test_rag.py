@@ -56,7 +56,8 @@ def test_a_document_cannot_fake_the_prompts_structure(attack):
     assert content.count('"""') == 2
     quoted = content.split('"""')[1]
     for line in quoted.strip().splitlines():
-        assert not line.lstrip(" #*").lower().startswith(("system:", "question:", "### instruction", "assistant:", "[7]"))
+        start = line.lstrip(" #*").lower()
+        assert not start.startswith(("system:", "question:", "instruction", "assistant:", "[7]"))
 
 
 def test_the_models_tokenizer_sees_no_special_token_in_a_hostile_passage(tmp_path):

@@ -1,4 +1,4 @@
-"""Law: recall@k and MRR follow their definitions; intervals follow Wilson's formula; hybrid search pays on real text."""
+"""Law: recall@k and MRR follow their definitions; intervals follow Wilson's formula; hybrid holds on real text."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_the_bootstrap_covers_the_normal_interval_of_a_large_sample():
 @pytest.mark.skipif(not DATA.is_dir(), reason="shared/data/medquad is not here")
 def test_hybrid_is_about_as_good_as_the_better_ranking_on_real_questions(tmp_path):
     rows = [json.loads(line) for line in (DATA / "test.jsonl").read_text("utf-8").splitlines()][:250]
-    passages = [Passage(id=str(at), document=row["doc"], path=row["doc"], title="", heading=(),
+    passages = [Passage(id=str(at), document=row["doc"], path=row["doc"], title=row["focus"], heading=(),
                         text=" ".join(row["answer"].split()[:80]), spans=(0, 1)) for at, row in enumerate(rows)]
     found = build_retriever(passages, Index(), language="en", cache=None, root=tmp_path)
     queries, relevant = [row["question"] for row in rows], [[str(at)] for at in range(len(rows))]

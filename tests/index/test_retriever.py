@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_finds_the_passage(built, mode, query, topic):
     hits = open_index(artifact.path, root=root).search([query], 3, mode=mode)[0]
     assert hits[0].passage.document == topic
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
-    assert all(a.score >= b.score for a, b in zip(hits, hits[1:]))
+    assert all(a.score >= b.score for a, b in pairwise(hits))
 
 
 def test_hybrid_is_the_fusion_of_the_two_rankings(built):
