@@ -44,6 +44,13 @@ def test_choice_follows_the_intervals(values: dict[str, float], choice: str, beg
     assert len(verdict.reasons) >= 3
 
 
+def test_a_sure_gain_that_is_not_worth_having_wins_nothing() -> None:
+    verdict = decide(build({"base": 0.2, "tuned": 0.22}, half=0.01))
+    assert verdict.choice == "base" and verdict.conclusive
+    assert "surely less than the 0.05 that is worth having" in verdict.reasons[0]
+    assert decide(build({"base": 0.2, "tuned": 0.245}, half=0.01)).choice == "tuned"  # 0.055 is possible
+
+
 def test_lower_is_better_for_losses() -> None:
     verdict = decide(build(of(2.5, 2.5, 1.9, 1.9), better="lower"))
     assert verdict.choice == "tuned"
@@ -129,5 +136,5 @@ def test_changes_sort_by_the_interval_and_the_direction_of_the_metric() -> None:
     assert changes("Loss", "lower", pair, up, value, before)[0] == "regressions"
     group, line = changes("F1", "higher", pair, flat, value, before)
     assert group == "no_change"
-    assert line == ("F1, the tuned model against the base model: 0.200 → 0.400 (+0.200; 95 % interval -0.100 to "
+    assert line == ("F1, the tuned model against the base model: 0.200 → 0.400 (+0.200; 95 % interval −0.100 to "
                     "+0.500; n = 40)")

@@ -57,9 +57,10 @@ class Evaluate(Spec):
     """With fewer test questions the verdict says that the test is too small to tell."""
     min_slice: int = Field(default=5, ge=2)
     """Smallest number of questions for which a slice (by maker, document, group) is shown."""
-    worthwhile: float = Field(default=0.05, gt=0)
-    """Smallest difference worth having: in units of the task's metric, or relative to the base for losses. A tie is
-    certain when a larger difference is excluded; otherwise the verdict says how many questions would settle it."""
+    worthwhile: float = Field(default=0.03, gt=0)
+    """Smallest gain worth having: in units of the task's metric, or relative to the base for losses. A gain that is
+    surely smaller wins nothing; where a larger one is possible but not shown, the verdict says how many questions
+    would settle it."""
     max_wrong_refusal_rise: float = Field(default=0.1, ge=0, le=1)
     """A tuned system that wrongly refuses this much more (share of the answerable questions) cannot win."""
     retention: Retention = Retention()

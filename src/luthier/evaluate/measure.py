@@ -197,8 +197,8 @@ class _Retrieval:
             return {}
         from luthier.index.recall import recall
 
-        relevant = [() if "unanswerable" in example.tags else example.origin.passages for example in self.tests.examples]
-        found = recall(self.retriever, [example.question for example in self.tests.examples], relevant, seed=seed,
+        asked = [example for example in self.tests.examples if "unanswerable" not in example.tags]
+        found = recall(self.retriever, [e.question for e in asked], [e.origin.passages for e in asked], seed=seed,
                        at=sorted({1, 3, 5, DEPTH, self.rag.top_k}))
         return {name: one for name, one in found.items() if one["n"]}
 

@@ -58,7 +58,8 @@ def compare(table: Table, *, tests: Mapping[str, Any], spec: Evaluate,
     return {
         "verdict": {**verdict.dump(), **lists}, "test": dict(tests), "metric": table.decision,
         "metrics": {metric.kind: {"label": metric.label or metric.kind, "explanation": metric.explanation,
-                                  "better": metric.better, "unit": metric.unit} for metric in table.metrics},
+                                  "better": metric.better, "unit": metric.unit, "place": place}
+                    for place, metric in enumerate(table.metrics)},
         "systems": {system: {"metrics": {kind: one.dump() for kind, one in found.items()}}
                     for system, found in values.items()},
         "differences": differences, "retention": dict(retention),

@@ -23,7 +23,8 @@ ABOUT = {
 CHOICES = {"base": "Do not tune", "retrieval": "Use retrieval", "tuned": "Release the tuned model",
            "tuned_retrieval": "Combine tuning and retrieval"}
 PERCENT = {"exact_match", "refused_rightly", "refused_wrongly"}
-SHOWN_PLOTS = 6
+MAKERS = {"human": "your own pairs", "document": "found in a document", "rule": "made by a rule",
+          "teacher": "written by a model"}
 
 
 def render(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -34,6 +35,9 @@ def render(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
                                      trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"figure": _figure_filter, "cap": lambda text: text[:1].upper() + text[1:]}
     present = [system for system in ORDER if system in report["systems"]]
+    told = report["metrics"]  # JSON sorts its keys: the metric that decides first, then the order of the spec
+    first = sorted(told, key=lambda kind: (kind != report["metric"], told[kind]["place"]))
+    report = {**report, "metrics": {kind: told[kind] for kind in first}}
     return environment.get_template("report.html.j2").render(
         report=report, systems=present, labels=LABELS, about=ABOUT, names=NAMES, headline=_headline(report),
         metric=report["metrics"][report["metric"]], values=_values(report, present), gaps=_gaps(report),
@@ -50,8 +54,11 @@ def figure(kind: str, unit: str, value: float | None, *, sign: bool = False) -> 
         return "–"
     plus = "+" if sign else ""
     if kind in PERCENT:
-        return f"{100 * value:{plus}.0f} %"
-    return f"{value:{plus}.2f}" if unit in ("share", "ratio") else f"{value:{plus}.3f}"
+        text = f"{100 * value:{plus}.0f} %"
+    else:
+        text = f"{value:{plus}.2f}" if unit in ("share", "ratio") else f"{value:{plus}.3f}"
+    # A rounded zero has no sign, and a minus is not a hyphen.
+    return (text if re.search("[1-9]", text) else text.lstrip("+-")).replace("-", "−")
 
 
 def _figure_filter(value: float | None, kind: str, unit: str) -> str:
@@ -79,10 +86,15 @@ def _values(report: Mapping[str, Any], systems: Sequence[str]) -> Forest:
     return forest(marks, floor=0, ceiling=1 if unit == "share" else None)
 
 
-def _ranged(kind: str, unit: str, one: Mapping[str, Any]) -> str:
+def _range(kind: str, unit: str, one: Mapping[str, Any], *, sign: bool = False) -> str:
     if one["low"] is None:
-        return figure(kind, unit, one["value"])
-    return f"{figure(kind, unit, one['value'])} ({figure(kind, unit, one['low'])} – {figure(kind, unit, one['high'])})"
+        return ""
+    return f"{figure(kind, unit, one['low'], sign=sign)} to {figure(kind, unit, one['high'], sign=sign)}"
+
+
+def _ranged(kind: str, unit: str, one: Mapping[str, Any], *, sign: bool = False) -> str:
+    ends = _range(kind, unit, one, sign=sign)
+    return figure(kind, unit, one["value"], sign=sign) + (f" ({ends})" if ends else "")
 
 
 def _tone(better: str, one: Mapping[str, Any]) -> str:
@@ -99,12 +111,9 @@ def _gaps(report: Mapping[str, Any]) -> Forest | None:
     marks = []
     for pair in PAIRS:
         if row := found.get(pair):
-            text = figure(kind, told["unit"], row["value"], sign=True)
-            if row["low"] is not None:
-                text += f" ({figure(kind, told['unit'], row['low'], sign=True)} – " \
-                        f"{figure(kind, told['unit'], row['high'], sign=True)})"
+            text = _ranged(kind, told["unit"], row, sign=True)
             words = {"good": "better", "bad": "worse", "same": "no measurable difference"}[_tone(told["better"], row)]
-            marks.append(Mark(label=f"{LABELS[pair[0]]} minus {LABELS[pair[1]].lower()}", note=words,
+            marks.append(Mark(label=f"{LABELS[pair[0]]} against {LABELS[pair[1]].lower()}", note=words,
                               tone=_tone(told["better"], row), value=row["value"], low=row["low"], high=row["high"],
                               shown=text))
     return forest(marks, zero=0.0) if marks else None
@@ -121,8 +130,7 @@ def _changes(report: Mapping[str, Any], systems: Sequence[str]) -> dict[str, Any
                         and (row["system"], row["against"]) == pair), None)
             cells.append(None if row is None else {
                 "tone": _tone(told["better"], row), "value": figure(kind, told["unit"], row["value"], sign=True),
-                "range": "" if row["low"] is None else f"{figure(kind, told['unit'], row['low'], sign=True)} – "
-                                                       f"{figure(kind, told['unit'], row['high'], sign=True)}"})
+                "range": _range(kind, told["unit"], row, sign=True)})
         if kind != "perplexity" and any(cells):
             rows.append({"label": told["label"], "better": told["better"], "cells": cells})
     heads = [f"{LABELS[mine]} against {LABELS[theirs].lower()}" for mine, theirs in pairs]
@@ -143,8 +151,7 @@ def _table(report: Mapping[str, Any], systems: Sequence[str]) -> list[dict[str, 
         rows.append({"kind": kind, **told, "cells": [
             None if cell is None else {
                 "value": figure(kind, told["unit"], cell["value"]), "n": cell["n"],
-                "range": "" if cell["low"] is None else f"{figure(kind, told['unit'], cell['low'])} – "
-                                                        f"{figure(kind, told['unit'], cell['high'])}",
+                "range": _range(kind, told["unit"], cell),
                 "best": spread and cell["value"] == top}
             for cell in cells.values()]})
     return rows
@@ -175,9 +182,9 @@ def _retention(report: Mapping[str, Any]) -> dict[str, Any] | None:
         rise = loss["relative_rise"]
         tone = "bad" if rise > told["limit"] else "good" if loss["low"] is not None and loss["high"] < 0 else "same"
         shown = f"{100 * rise:+.1f} %" + ("" if loss["low"] is None
-                                          else f" ({100 * loss['low']:+.1f} – {100 * loss['high']:+.1f} %)")
+                                          else f" ({100 * loss['low']:+.1f} to {100 * loss['high']:+.1f})")
         found["rise"] = forest([Mark(label="Rise of the loss", note=f"on {loss['n']} general instructions", tone=tone,
-                                     value=rise, low=loss["low"], high=loss["high"], shown=shown, strong=True)],
+                                     value=rise, low=loss["low"], high=loss["high"], shown=shown.replace("-", "−"), strong=True)],
                                zero=0.0, limit=told["limit"], show=lambda v: f"{100 * v:g} %")
         found["loss"] = loss
         found["within"] = rise <= told["limit"]
@@ -195,7 +202,7 @@ def _retrieval(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if not told:
         return None
     marks = []
-    for name, one in told.items():
+    for name, one in sorted(told.items(), key=lambda item: (item[0].startswith("mrr"), int(item[0].split("@")[1]))):
         k = "" if name.startswith("mrr") else name.partition("@")[2]
         label = f"Among the first {k}" if k not in ("", "1") else "Ranked first" if k else "Mean reciprocal rank"
         shown = f"{one['value']:.2f}" if name.startswith("mrr") else f"{100 * one['value']:.0f} %"
@@ -219,13 +226,15 @@ def _costs(report: Mapping[str, Any], systems: Sequence[str]) -> list[dict[str, 
               ("CPU time for 1,000 answers", "cpu_s_per_1000_answers", "{:,.0f} s"),
               ("Elapsed time for 1,000 answers, in batches", "wall_s_per_1000_answers", "{:,.0f} s"),
               ("Mean answer length", "mean_answer_tokens", "{:.0f} tokens"),
-              ("Answers cut at the limit", "cut_share", "{:.0%}"),
+              ("Answers cut at the limit", "cut_share", "{:.0f} %"),
               ("Memory for weights and index", "memory_mb", "{:,.0f} MB"))
     found = []
     for label, key, shape in wanted:
         cells = [report["systems"][system].get(key) for system in systems]
         if any(cell is not None for cell in cells):
-            found.append({"label": label, "cells": ["–" if cell is None else shape.format(cell) for cell in cells]})
+            scale = 100 if key == "cut_share" else 1
+            found.append({"label": label,
+                          "cells": ["–" if cell is None else shape.format(scale * cell) for cell in cells]})
     return found
 
 
@@ -239,8 +248,10 @@ def _slices(report: Mapping[str, Any], systems: Sequence[str]) -> list[dict[str,
         for label, cells in groups.items():
             gap = cells.get("tuned_minus_base")
             rows.append({
-                "label": label, "n": next((cells[s]["n"] for s in systems if s in cells), 0),
-                "cells": [_ranged(kind, told["unit"], cells[s]) if s in cells else "–" for s in systems],
+                "label": MAKERS.get(label, label) if dimension == "maker" else label,
+                "n": next((cells[s]["n"] for s in systems if s in cells), 0),
+                "cells": [(figure(kind, told["unit"], cells[s]["value"]), _range(kind, told["unit"], cells[s]))
+                          if s in cells else ("–", "") for s in systems],
                 "gap": "" if gap is None else figure(kind, told["unit"], gap["value"], sign=True),
                 "tone": "" if gap is None else _tone(told["better"], gap)})
         title = titles.get(dimension) or f"By {dimension.removeprefix('group:')}"
@@ -318,7 +329,7 @@ def _example(report: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]]
     origin = first["origin"]
     source = "; ".join(dict.fromkeys(p["citation"] for p in first["sources"])) or origin["where"]
     return {"question": first["question"], "reference": first["reference"], "source": source,
-            "maker": origin["maker"], "unanswerable": "unanswerable" in first["tags"], "answers": shown}
+            "maker": MAKERS[origin["maker"]], "unanswerable": "unanswerable" in first["tags"], "answers": shown}
 
 
 def _marked(text: str, held: set[str], language: str) -> Markup:

@@ -4,7 +4,7 @@ Order of simplicity, cheapest to own first: base < retrieval < tuned < tuned_ret
 retrieval needs an index, but answers are citable and follow the documents the moment they change; a tuned model needs
 training again when they change, and a proof like this one each time; both together need everything. A more complex
 system must earn its cost: it replaces a simpler one only when the 95 % interval of their paired difference on the
-task's metric excludes zero. Ties go to the simpler one.
+task's metric excludes zero, and does not lie wholly below the smallest gain worth having. Ties go to the simpler one.
 
 Against a tuned system speak: a loss of general skills above the limit, and wrong refusals that rose above the limit
 compared with the same system untuned. Either one rules it out, however well it scores.
@@ -93,8 +93,11 @@ def decide(evidence: Evidence) -> Verdict:
             reasons.append(f"{_cap(NAMES[system])} against {told}; not counted, because the test is too small.")
             ties.append((system, leader))
         else:
-            reasons.append(f"{_cap(NAMES[system])} {_outcome(gain)} {told}.")
-            if gain.sign > 0:
+            slight = gain.sign > 0 and gain.high is not None and gain.high < evidence.worthwhile
+            reasons.append(f"{_cap(NAMES[system])} {_outcome(gain)} {told}"
+                           + (f"; surely less than the {evidence.worthwhile:.3g} that is worth having." if slight
+                              else "."))
+            if gain.sign > 0 and not slight:
                 leader = system
             elif gain.sign == 0:
                 ties.append((system, leader))
@@ -208,8 +211,17 @@ def _show(evidence: Evidence, system: str, against: str) -> str:
     text = f"{mine.value:.3f} against {theirs.value:.3f}"
     if gap is None:
         return text
-    interval = "" if gap.low is None or gap.high is None else f", 95 % interval {gap.low:+.3f} to {gap.high:+.3f}"
-    return f"{text} (difference {gap.value:+.3f}{interval}, n = {gap.n})"
+    return f"{text} (difference {_signed(gap.value)}{_interval(gap, ', ')}, n\u00a0=\u00a0{gap.n})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _interval(gap: Measured, lead: str) -> str:
+    if gap.low is None or gap.high is None:
+        return ""
+    return f"{lead}95 % interval {_signed(gap.low)} to {_signed(gap.high)}"
 
 
 def _cap(text: str) -> str:
@@ -220,8 +232,6 @@ def changes(label: str, better: Literal["higher", "lower"], pair: tuple[str, str
             value: Measured, against: Measured) -> tuple[Literal["improvements", "regressions", "no_change"], str]:
     """One line of the list of improvements, regressions and what did not change (as InstructLab prints it)."""
     good = difference.sign if better == "higher" else -difference.sign
-    interval = "" if difference.low is None or difference.high is None else \
-        f"; 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
     line = (f"{label}, {NAMES[pair[0]]} against {NAMES[pair[1]]}: {against.value:.3f} → {value.value:.3f} "
-            f"({difference.value:+.3f}{interval}; n = {difference.n})")
+            f"({_signed(difference.value)}{_interval(difference, '; ')}; n = {difference.n})")
     return {1: "improvements", -1: "regressions", 0: "no_change"}[good], line
