@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,15 +208,12 @@ def _export(part: Path, *, choice: System, run: Artifact, model: Artifact, data:
         return {"present": False, "passed": False, "why": f"the release is '{choice}'; tuned_weights is 'passed'"}, None
     from luthier.prepare.base import read_examples
     from luthier.release.parity import export_checked, probes
-    from luthier.train.base import open_tuned
 
     examples = [example for split in ("test", "validation", "train") for example in probes(read_examples(data, split))]
     if not examples:
         raise DataError("there are no examples to probe the exported model with; run `luthier prepare` again")
-    trained = open_tuned(run, model)
-    trained = replace(trained, module=trained.module.float())
     try:
-        parity = export_checked(trained, part / "model", base=base, dtype=spec.dtype, examples=examples,
+        parity = export_checked(run, model, part / "model", base=base, dtype=spec.dtype, examples=examples,
                                 num_probes=spec.probes, max_new_tokens=spec.probe_tokens, progress=progress)
     except ContractError as error:
         if chosen:

@@ -13,9 +13,9 @@ import gc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from luthier.errors import ContractError, DataError
+from luthier.errors import ContractError, DataError, ModelError
 from luthier.progress import Progress, Silent
 from luthier.task import Task
 from luthier.types import Example, Message, digest
@@ -23,7 +23,7 @@ from luthier.types import Example, Message, digest
 if TYPE_CHECKING:
     import torch
 
-    from luthier.adapt.base import Model
+    from luthier.store import Artifact
 
 TOLERANCE = 2e-3
 """Greatest logit difference in float32, relative to the largest logit. Merging W + BA changes the order of sums;
@@ -207,22 +207,26 @@ def changed_tensors(exported: Path, base: Path) -> tuple[int, int]:
     return changed, total
 
 
-def export_checked(trained: Model, folder: Path, *, base: Path, dtype: str, examples: Iterable[Example],
-                   num_probes: int, max_new_tokens: int, progress: Progress = Silent()) -> Parity:
-    """Export the trained model (opened in float32) into `folder`, load the folder again and compare.
+def export_checked(run: Artifact, model: Artifact, folder: Path, *, base: Path, dtype: Literal["float32", "bfloat16"],
+                   examples: Iterable[Example], num_probes: int, max_new_tokens: int,
+                   progress: Progress = Silent()) -> Parity:
+    """Export the weights of a run into `folder`, load that folder afresh and compare it with the trained model.
 
-    Raises ContractError when the export is not the trained model. The trained model is used up: merging changes it.
+    The first `num_probes` examples whose prompt leaves room for the answer are asked. `base` is the base model's
+    folder. Raises ContractError when the export is not the trained model.
     """
     import torch
 
     from luthier.adapt.export import export_merged
     from luthier.models.generate import context_length, load_module, stop_tokens
+    from luthier.train.base import open_tuned
 
-    task, stop_ids = trained.task, trained.stop_ids
+    trained = open_tuned(run, model, dtype="float32")
+    task, stop_ids, tokenizer = trained.task, trained.stop_ids, trained.tokenizer
     room = context_length(trained.module)
     chosen: list[tuple[Example, list[int]]] = []
     for example in examples:
-        ids = prompt_ids(trained.tokenizer, task, example)
+        ids = prompt_ids(tokenizer, task, example)
         if ids and (room is None or len(ids) + max_new_tokens <= room):
             chosen.append((example, ids))
         if len(chosen) == num_probes:
@@ -231,11 +235,14 @@ def export_checked(trained: Model, folder: Path, *, base: Path, dtype: str, exam
         raise DataError(f"no example leaves room for {max_new_tokens} tokens of answer in the model's context of "
                         f"{room}; lower release.probe_tokens")
     prompts = [ids for _, ids in chosen]
-    before = ask(trained.module, trained.tokenizer, stop_ids, prompts, max_new_tokens=max_new_tokens,
-                 progress=progress, what="probe the trained model")
-    export_merged(trained, folder, dtype=dtype)
-    del trained
+    before = ask(trained.module, tokenizer, stop_ids, prompts, max_new_tokens=max_new_tokens, progress=progress,
+                 what="probe the trained model")
+    del trained  # one model in memory at a time
     gc.collect()
+    try:
+        export_merged(run, model, folder, dtype=dtype)
+    except ModelError as error:  # the base and the run were opened above, so this is about the export itself
+        raise ContractError(f"parity (point 11): {error}") from None
     module, tokenizer = load_module(folder, dtype=dtype, device="cpu")
     for example, ids in chosen:
         if prompt_ids(tokenizer, task, example) != ids:
