@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit import adapted, chat, data_artifact, examples
+from kit import WORDS, adapted, chat, data_artifact, examples
 from safetensors.torch import load_file
 
-from luthier.adapt.base import open_model
+from luthier.adapt.base import Adapt, adapt, open_base, open_model
+from luthier.adapt.export import export_merged
 from luthier.adapt.full import Full
 from luthier.adapt.lora import LoRA
 from luthier.errors import DataError, ModelError
 from luthier.store import Store
+from luthier.task import Task
 from luthier.train.base import Train, open_tuned, train
 from luthier.train.batches import collate
 from luthier.train.objectives import Plain
@@ -29,21 +31,33 @@ def weights(run):
     return load_file(next((run.path / "best").glob("*.safetensors")))
 
 
-@pytest.mark.parametrize("method", [LoRA(rank=32, alpha=64), Full()])
-def test_a_tiny_model_memorises_twenty_examples(tmp_path, method):
-    store = Store(tmp_path / "store")
-    rows = [chat(n) for n in range(20)]
-    model = adapted(tmp_path, store, method=method, hidden=128)
-    run = train(model, data_artifact(store, rows), Train(epochs=50, learning_rate=6e-3, warmup_share=0.1), store=store)
-    tuned = open_tuned(run, model)
+def learned(tuned, rows) -> int:
+    """How many rows the model answers word for word, stop token included."""
     right = 0
     for row in rows:
         found = render(tuned.tokenizer, row, stop_id=tuned.stop_ids[0])
-        prompt = torch.tensor([found.ids[:found.loss.index(True)]])
-        written = tuned.module.generate(input_ids=prompt, max_new_tokens=40, do_sample=False, pad_token_id=0,
-                                        eos_token_id=tuned.stop_ids[0])[0, prompt.shape[1]:]
-        right += written.tolist() == list(found.ids[found.loss.index(True):])
-    assert right >= 18, f"only {right} of 20 answers, with their stop token, were learned"
+        start = found.loss.index(True)
+        written = tuned.module.generate(input_ids=torch.tensor([found.ids[:start]]), max_new_tokens=20, do_sample=False,
+                                        pad_token_id=0, eos_token_id=tuned.stop_ids[0])[0, start:]
+        right += written.tolist() == list(found.ids[start:])
+    return right
+
+
+@pytest.mark.slow
+def test_a_tiny_model_memorises_twenty_answers_and_lora_replaces_them(tmp_path):
+    """Full tuning of random weights learns 20 answers; LoRA on the exported result learns 20 other answers."""
+    store = Store(tmp_path / "store")
+    first = [chat(n, answer=f"{WORDS[n % 10]}{WORDS[n * 7 % 10]}") for n in range(20)]
+    second = [chat(n, answer=f"{WORDS[n * 3 % 10]} {WORDS[n // 10]}") for n in range(20)]
+    full = adapted(tmp_path, store, method=Full(), hidden=128)
+    run = train(full, data_artifact(store, first, "first"),
+                Train(epochs=45, learning_rate=3e-3, warmup_share=0.1), store=store)
+    assert learned(open_tuned(run, full), first) >= 19
+    export_merged(run, full, tmp_path / "learned")
+    lora = adapt(Task(), Adapt(model=str(tmp_path / "learned"), method=LoRA(rank=16), dtype="float32"), store=store)
+    run = train(lora, data_artifact(store, second, "second"), Train(epochs=45, learning_rate=8e-3), store=store)
+    assert learned(open_base(lora), first) >= 19  # the base is untouched
+    assert learned(open_tuned(run, lora), second) >= 19
 
 
 def test_the_same_call_is_a_cache_hit_and_the_same_seed_gives_the_same_weights(tmp_path):
@@ -80,11 +94,12 @@ def test_validation_chooses_the_best_weights_and_stops_early(tmp_path):
 
 def test_training_that_never_helps_keeps_the_base_and_says_so(tmp_path):
     store = Store(tmp_path / "store")
-    rows = examples(20, 0, 0) + [chat(90, split="validation", answer="ZQXJ" * 20)]  # what is learned makes this rarer
-    run = train(adapted(tmp_path, store), data_artifact(store, rows),
-                Train(max_steps=3, validate_every=1), store=store)
+    model = adapted(tmp_path, store, method=Full())
+    run = train(model, data_artifact(store, examples()),
+                Train(max_steps=3, learning_rate=1.0, validate_every=1, warmup_share=0.0), store=store)
     assert run.summary["best_step"] == 0 and "untrained" in run.summary["note"]
-    assert all(not bool(value.any()) for key, value in weights(run).items() if "lora_B" in key)
+    kept, base = open_tuned(run, model).module.state_dict(), open_base(model).module.state_dict()
+    assert all(torch.equal(kept[name], base[name]) for name in base)
 
 
 def test_a_loss_that_is_no_number_stops_in_one_sentence(tmp_path):
@@ -204,8 +219,6 @@ def test_a_run_of_another_model_is_refused(tmp_path):
 def test_the_untrained_adapter_answers_as_the_base(tmp_path):
     store = Store(tmp_path / "store")
     artifact = adapted(tmp_path, store)
-    from luthier.adapt.base import open_base
-
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         assert torch.equal(open_model(artifact).module(ids).logits, open_base(artifact).module(ids).logits)

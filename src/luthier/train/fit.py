@@ -78,8 +78,8 @@ class Learner:
             with rows_of(batch.lengths):
                 found = self.objective(batch.to(self.runtime.device), denominator)
                 if not found.requires_grad:
-                    raise ContractError("contract point 9 (layer groups): the loss does not depend on any parameter that "
-                                        "may train, so nothing would be learned")
+                    raise ContractError("contract point 9 (layer groups): the loss does not depend on any parameter "
+                                        "that may train, so nothing would be learned")
                 found.backward()
             self.optimizer.gather()
             loss += found.detach().double().cpu()

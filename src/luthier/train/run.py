@@ -27,8 +27,6 @@ from luthier.train.optim import MasterAdamW, rate
 from luthier.train.render import Rendered, render
 from luthier.types import Example
 
-PACKED_TOLERANCE = 1e-4
-
 
 def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, root: Path,
         progress: Progress) -> dict[str, Any]:
@@ -110,8 +108,8 @@ class _Run:
             bare.enable_input_require_grads()
         self.probe = _probe(self.rendered, spec.pass_tokens)
         single = [collate([example], "none").to(self.where.device) for example in self.probe]
-        self.tolerance = 1e-5 if next(module.parameters()).dtype == torch.float32 else 3e-3
-        objective, self.loss_difference = objectives.choose(module, single, tolerance=self.tolerance)
+        with contract.in_float32(module) as exact:
+            objective, self.loss_difference = objectives.choose(module, single, tolerance=1e-5 if exact else 2e-2)
         packs = bare.config._attn_implementation == attention.NAME
         layout: Layout = ("packed" if packs else "buckets") if spec.packing == "auto" else spec.packing
         parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -127,12 +125,11 @@ class _Run:
             for regularizer in spec.regularizers}
 
     def _packing(self) -> contract.Finding:
-        return contract.check_packing(self.learner, self.probe, tolerance=PACKED_TOLERANCE)
+        return contract.check_packing(self.learner, self.probe)
 
     def check_updates(self) -> None:
         """Points 5, 6 and, in small, 10."""
-        self.contract.add(self._packing(), contract.check_accumulation(self.learner, self.probe,
-                                                                       tolerance=self.tolerance))
+        self.contract.add(self._packing(), contract.check_accumulation(self.learner, self.probe))
         if self.spec.verify_resume and not (self.folder / streams.CHECKPOINT).exists():
             file = self.folder / "resume-check.safetensors"
             memory = streams.Memory()
