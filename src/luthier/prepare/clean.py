@@ -21,7 +21,7 @@ _SOFT = re.compile("\u00ad")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u2060\ufeff]")
 _SPACES = re.compile(r"[^\S\n]+")
 _BREAKS = re.compile(r"\n{3,}")
-_DIGITS = re.compile(r"\d+|\b[ivxlc]{1,6}\b")
+_END_NUMBERS = re.compile(r"^(?:\d+|[ivxlc]{1,6})\b|\b(?:\d+(?:/\d+)?|[ivxlc]{1,6})\W*$")
 _PAGE_NUMBER = re.compile(
     r"^[\W_]*(?:(?:page|seite|p\.|pg\.?|página|pagina)\s*)?(?:\d{1,4}|[ivxlc]{1,6})"
     r"(?:\s*(?:/|of|von|de|di|sur)\s*\d{1,4})?[\W_]*$",
@@ -110,5 +110,6 @@ def _join(match: re.Match[str], compounds: set[str]) -> str:
 
 
 def _shape(text: str) -> str:
-    """The text with numbers blanked, so that `Page 3` and `Page 4` are one line."""
-    return _DIGITS.sub("#", " ".join(text.casefold().split()))
+    """The line without a number at its ends, so that `Handbook 3` and `Handbook 4` are one; sentences stay whole."""
+    plain = " ".join(text.casefold().split())
+    return plain if plain.endswith((".", "!", "?", ":")) else _END_NUMBERS.sub("#", plain)
