@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from kit import adapted, chat, data_artifact, examples
+from train_kit import adapted, chat, data_artifact, examples
 
 from luthier.errors import ContractError
 from luthier.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kit import chat, opened
+from train_kit import chat, opened
 
 from luthier.train import attention
 from luthier.train.attention import rows_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kit import chat, opened
+from train_kit import chat, opened
 
 from luthier.errors import ContractError, DataError
 from luthier.testing import CHAT_TEMPLATE

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from kit import WORDS, adapted, chat, data_artifact, examples
 from safetensors.torch import load_file
+from train_kit import WORDS, adapted, chat, data_artifact, examples
 
 from luthier.adapt.base import Adapt, adapt, open_base, open_model
 from luthier.adapt.export import export_merged
@@ -148,7 +148,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from kit import adapted, data_artifact, examples
+from train_kit import adapted, data_artifact, examples
 from luthier.adapt.lora import LoRA
 from luthier.store import Store
 from luthier.train import streams
