@@ -121,8 +121,11 @@ def test_keywords_need_no_encoder_and_refuse_dense(tmp_path):
 
 
 def test_nothing_to_search(tmp_path):
+    for mode in ("keywords", "hybrid"):
+        assert build_retriever([], Index(mode=mode), language="en", cache=None, root=tmp_path).search(["x"], 3) == [[]]
+    store = Store(tmp_path)
     with pytest.raises(DataError, match="no passages"):
-        build_retriever([], Index(mode="keywords"), language="en", cache=None, root=tmp_path)
+        index(prepared(store, {}), Index(), store=store, root=tmp_path)
 
 
 def test_a_damaged_index_and_a_changed_encoder_are_one_sentence(built, tmp_path):

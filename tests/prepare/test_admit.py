@@ -31,6 +31,16 @@ def test_equal_questions_go_even_with_another_answer_and_that_is_told():
     assert [d.detail.endswith("another answer") for d in dropped] == [False, True]
 
 
+def test_the_held_out_one_of_two_repeats_stays():
+    one, two = chat("Who pays rent?", split="train", id="train"), chat("Who pays rent?", split="test", id="test")
+    three = chat("Who pays rent?", split="validation", id="validation")
+    for order in ((one, two, three), (three, two, one), (two, one, three)):
+        admission = Admission(dropped := [])
+        for each in order:
+            admission.add(each)
+        assert [e.id for e in admission.examples] == ["test"] and len(dropped) == 2
+
+
 def test_questions_that_differ_in_function_words_only_go():
     kept, reasons, _ = admitted(chat("What is the notice period?"), chat("What's my notice period?"))
     assert kept == ["What is the notice period?"] and reasons == ["near-duplicate-question"]

@@ -145,11 +145,14 @@ def index(passages: Artifact, spec: Index, *, store: Store, root: Path, progress
     """Make passages searchable: `passages.jsonl`, `vectors.safetensors` [n, d], `keywords/`, `index.json`.
 
     `passages` is prepare's artifact. Vectors are cached by text, so a changed document embeds only its own passages.
+    Raises DataError when there is no passage, ModelError or MissingExtra for an unfit encoder.
     """
     inputs = {"passages": passages, "encoder": spec.identity(root)["encoder"]}
 
     def make(folder: Path) -> Mapping[str, Any]:
         found = [decode_passage(row) for row in read_jsonl(passages.path / "passages.jsonl")]
+        if not found:
+            raise DataError("there are no passages to index; see what was dropped with: luthier show prepare")
         language = spec.language or str(passages.summary.get("language", "en"))
         built = build_retriever(found, spec, language=language, cache=store.cache("embeddings"), root=root,
                                 progress=progress)
@@ -160,9 +163,7 @@ def index(passages: Artifact, spec: Index, *, store: Store, root: Path, progress
 
 def build_retriever(passages: Sequence[Passage], spec: Index, *, language: str, cache: Cache | None, root: Path,
                     progress: Progress = Silent()) -> Retriever:
-    """A retriever in memory; DataError when there is nothing to search."""
-    if not passages:
-        raise DataError("there are no passages to index; check what 'luthier prepare' dropped")
+    """A retriever in memory; over no passages it finds nothing."""
     texts = [passage.headed for passage in passages]
     vectors = keywords = None
     encoder: Encoder | None = None

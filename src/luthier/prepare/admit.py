@@ -19,19 +19,26 @@ _VARIANTS = frozenset({"grounded", "unanswerable"})
 
 
 class Admission:
-    """Takes examples one by one and refuses those that repeat an earlier one.
+    """Takes examples one by one and lets only one of those that repeat each other stay.
 
     Equal questions (case, spacing and punctuation aside) and equal content words with the same answer are repeats,
-    within each variant (plain, grounded, unanswerable). The first one stays, so the order of the makers decides.
+    within each variant (plain, grounded, unanswerable). Of two, the held-out one stays (test before validation before
+    train), else the first, so the order of the makers decides.
     """
 
     def __init__(self, dropped: list[Dropped]):
-        self.examples: list[Example] = []
+        self._kept: dict[str, Example] = {}
         self._dropped = dropped
         self._asked: dict[tuple[str, ...], Example] = {}
         self._meant: dict[tuple[str, ...], Example] = {}
 
+    @property
+    def examples(self) -> list[Example]:
+        """What stays, in the order of arrival."""
+        return list(self._kept.values())
+
     def add(self, example: Example) -> None:
+        """Keep the example, or drop it or the one that it repeats."""
         variant = tuple(sorted(_VARIANTS & set(example.tags)))
         history = "" if isinstance(example.input, str) else "\n".join(
             turn.content for turn in example.input[:-1] if turn.role != "system")
@@ -41,14 +48,20 @@ class Admission:
         if before is None and example.target is not None:
             before, reason = self._meant.get(meant), "near-duplicate-question"
         if before is not None:
-            other = "" if before.target == example.target else ", which has another answer"
-            source = before.origin.where or before.origin.step
-            self._dropped.append(Dropped(item=example.id, step=example.origin.step, reason=reason,
-                                         detail=f"{example.origin.where}: repeats {before.id} ({source}){other}",
-                                         text=example.question[:300]))
-            return
+            if _ORDER[example.split] <= _ORDER[before.split]:
+                self._drop(example, before, reason)
+                return
+            self._drop(before, example, reason)
+            self._kept.pop(before.id, None)
         self._asked[asked] = self._meant[meant] = example
-        self.examples.append(example)
+        self._kept[example.id] = example
+
+    def _drop(self, gone: Example, stays: Example, reason: str) -> None:
+        other = "" if gone.target == stays.target else ", which has another answer"
+        source = stays.origin.where or stays.origin.step
+        self._dropped.append(Dropped(item=gone.id, step=gone.origin.step, reason=reason,
+                                     detail=f"{gone.origin.where}: repeats {stays.id} ({source}){other}",
+                                     text=gone.question[:300]))
 
 
 def content_words(example: Example) -> str:

@@ -18,6 +18,7 @@ from luthier.errors import DataError
 from luthier.index.base import Index
 from luthier.index.rag import Rag
 from luthier.plugins import Seam
+from luthier.prepare.boilerplate import Boilerplate
 from luthier.prepare.chunk import Chunk
 from luthier.prepare.clean import Clean
 from luthier.prepare.dedupe import Dedupe
@@ -129,6 +130,8 @@ def default_makers() -> tuple[Maker, ...]:
 class Prepare(Spec):
     """How documents become passages and examples."""
 
+    boilerplate: Boilerplate = Boilerplate()
+    """Removal of menus, footers and disclaimers that repeat across web pages and mails."""
     clean: Clean = Clean()
     """Repair of text: encoding, hyphenation, repeated headers and footers, white space."""
     chunk: Chunk = Chunk()

@@ -42,7 +42,7 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     """Fill the artifact's folder; returns its summary."""
     documents = sorted((decode_document(row) for row in read_jsonl(artifact.path / "documents.jsonl")),
                        key=lambda document: document.path)
-    if not documents:
+    if not documents and all(maker.per_document for maker in spec.makers):  # the user's own pairs need no documents
         raise DataError("there are no readable documents to prepare; see why with: luthier show ingest")
     cache = store.cache("prepare")
     ctx = StepContext(task=task, seed=spec.seed, progress=progress)
@@ -95,6 +95,7 @@ def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepCont
     cleaned: list[Document] = []
     passages: list[Passage] = []
     dropped: list[Dropped] = []
+    documents = list(_kept(spec.boilerplate.apply(documents, ctx), dropped))
     with ctx.progress.track("clean and chunk", len(documents), unit="documents") as bar:
         for document in documents:
             row = _cached(cache, digest("chunks", settings, encode(document), length=40),

@@ -30,7 +30,7 @@ ORIGINS = {
     "rule": "put together by a rule from a document's text",
     "teacher": "written by a model, then checked",
 }
-_STEPS = ("clean", "chunk", "dedupe")
+_STEPS = ("boilerplate", "clean", "chunk", "dedupe")
 _ROWS = 40  # documents listed in the page; card.json lists all
 
 
@@ -52,13 +52,14 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
     for drop in dropped:
         reasons.setdefault(drop.step, Counter())[drop.reason] += 1
     dropped_documents = {drop.item for drop in dropped if drop.step in ("clean", "chunk")}
-    kept = {"clean": len(documents) - sum(document.id in dropped_documents for document in documents),
+    kept = {"boilerplate": len(documents),
+            "clean": len(documents) - sum(document.id in dropped_documents for document in documents),
             "chunk": len(passages) + sum(reasons.get("dedupe", Counter()).values()), "dedupe": len(passages)}
     made = Counter(example.origin.step for example in examples)
     names = dict.fromkeys([*notes, *made, *(step for step in reasons if step not in _STEPS)])
     data: dict[str, Any] = {
         "summary": dict(summary),
-        "steps": [{"step": step, "kept": kept[step], "unit": "documents" if step == "clean" else "passages",
+        "steps": [{"step": step, "kept": kept[step], "unit": "passages" if step in ("chunk", "dedupe") else "documents",
                    "dropped": dict(reasons.get(step, Counter()).most_common())} for step in _STEPS],
         "makers": [{
             "maker": name, "kept": made[name],
@@ -93,10 +94,10 @@ def warnings(data: Mapping[str, Any], examples: Sequence[Example], splits: Split
                     "certain. Add documents or pairs, or raise prepare.split.test.")
     if summary["train"] < 50:
         said.append(f"There are only {summary['train']} training examples: expect a change of style, not of knowledge.")
-    if summary["documents"] < 5:
+    if 0 < summary["documents"] < 5:
         said.append(f"Everything comes from {_count(summary['documents'], 'document')}: the result may not carry over "
                     "to others.")
-    if splits.by == "passage":
+    if splits.by == "passage" and splits.of_passage:
         said.append("The split is by passage: test questions are about passages that were not trained on, but other "
                     "passages of the same documents were. Split by document (from 20 documents on) proves more.")
     listed = data["documents"]
