@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2200, help="training rows, of 2200 (default all)")
     parser.add_argument("--questions", type=int, default=150, help="test questions answered, of 300 (default 150)")
     parser.add_argument("--judged", type=int, default=300, help="test rows whose loss is judged, of 300 (default all)")
+    parser.add_argument("--general", type=int, default=200, help="general instructions judged, of 424 (default 200)")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--method", choices=["lora", "full"], default="lora")
     parser.add_argument("--rank", type=int, default=32, help="of LoRA")
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     best = trained.path / "best"
     tuned = (base, best) if args.method == "lora" else (best, None)
     clock = time.monotonic()
-    probes = {"test": held_out(base, args.judged), "general": general(base)}
+    probes = {"test": held_out(base, args.judged), "general": general(base, args.general)}
     judged = {}
     for name, rows in probes.items():
         judged[name] = common.relative_change(common.losses(base, None, rows), common.losses(*tuned, rows))
@@ -137,10 +138,11 @@ def held_out(model: Path, count: int) -> list[dict[str, list[int]]]:
     return _tokens(model, [(row["question"], row["answer"]) for row in rows[:count]])
 
 
-def general(model: Path) -> list[dict[str, list[int]]]:
+def general(model: Path, count: int) -> list[dict[str, list[int]]]:
     """Human-written general instructions (self-instruct) as tokens; Luthier's own replay holds none of them."""
     rows = common.read_rows(common.data_folder() / "self_instruct_seeds" / "instructions.jsonl")
-    return _tokens(model, [common.instruction_pair(row) for row in common.fixed_order(rows, "id") if row["output"]])
+    rows = [row for row in common.fixed_order(rows, "id") if row["output"]]
+    return _tokens(model, [common.instruction_pair(row) for row in rows[:count]])
 
 
 def _tokens(model: Path, pairs: list[tuple[str, str]]) -> list[dict[str, list[int]]]:

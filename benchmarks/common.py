@@ -9,6 +9,7 @@ import platform
 import random
 import resource
 import statistics
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,7 @@ def losses(model: str | Path, adapter: str | Path | None, examples: Sequence[dic
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     module = AutoModelForCausalLM.from_pretrained(str(model), dtype=torch.float32)
     if adapter is not None:
         from peft import PeftModel
