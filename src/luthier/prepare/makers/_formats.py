@@ -126,7 +126,7 @@ def read_pair(row: Mapping[str, Any], format: Format, question: str | None, answ
 
 def _single(question: Any, answer: Any, system: Any = None) -> Pair | Problem:
     for name, value in (("question", question), ("answer", answer)):
-        if value is None or isinstance(value, float) and value != value:
+        if value is None or (isinstance(value, float) and value != value):
             return Problem(f"empty-{name}", f"the {name} is missing")
         if isinstance(value, Mapping | list | bool):
             return Problem("not-text", f"the {name} is a {type(value).__name__}, not a text")

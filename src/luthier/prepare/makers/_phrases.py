@@ -18,13 +18,15 @@ _VERBS = word_set(
     "install invite join lock log make manage measure mount move open order pair pay place prepare print raise "
     "receive record recover register remove renew replace report request reset restart restore return run scan "
     "schedule select send set share sign start stop store submit swap switch test track transfer troubleshoot "
-    "turn unlock unpack update upgrade upload use verify view")
+    "turn unlock unpack update upgrade upload use verify view wake bleed tension put take give keep write read fill "
+    "drain wash fold unfold carry pack ship cut wire wind tighten loosen lubricate sharpen tune park pump patch fit "
+    "insert attach detach dismantle recharge defrost dry sync merge split publish edit draft sign change repair")
 _SURE = word_set(  # these are never nouns in a heading, so no article is needed to know them for verbs
     "activate add adjust assemble calibrate choose configure connect create deactivate delete disable "
     "disconnect enable enrol enroll install invite prepare reactivate recover remove renew replace restart "
     "restore select submit troubleshoot unlock unpack verify")
 _DOUBLED = word_set(
-    "get log run scan set stop swap submit transfer reset cancel enrol")
+    "get log run scan set stop swap submit transfer reset cancel enrol put cut fit split")
 _PHRASAL = word_set("in on out off up down for of with from into")
 _AFTER = word_set("a an the your my our all any new another")
 _MINE = {"your": "my", "you": "I", "yourself": "myself", "yours": "mine"}

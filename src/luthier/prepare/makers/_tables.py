@@ -66,7 +66,7 @@ def split_unit(header: str) -> tuple[str, str]:
     found = _UNIT.match(header)
     unit = (found["a"] or found["b"] or "").strip() if found else ""
     if not found or (unit.lower().removeprefix("per ") not in _UNITS and not re.fullmatch(
-            r"(?:%s)\s*(?:/|per)\s*\w+" % "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True))), unit.lower())):
+            r"(?:{})\s*(?:/|per)\s*\w+".format("|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))), unit.lower())):
         return header, ""
     return found["name"].strip(" ,:"), unit
 

@@ -19,9 +19,10 @@ from luthier.prepare.base import MAKERS
 from luthier.prepare.makers._examples import Places, Seen, chat_example, drop
 from luthier.prepare.makers._limits import usable
 from luthier.prepare.makers._phrases import Phrases, phrases
-from luthier.prepare.makers._sections import named, sections, title_of
+from luthier.prepare.makers._sections import sections
 from luthier.prepare.makers._tables import read_table
 from luthier.prepare.makers._text import ends_well, one_line, plain, sentences
+from luthier.prepare.makers._wording import Wording
 from luthier.prepare.makers._words import word_set
 from luthier.spec import Spec
 from luthier.types import Document, Dropped, Example, digest
@@ -35,7 +36,7 @@ TERM_COLUMNS = word_set(
 MEANING_COLUMNS = word_set(
     "definition definitions meaning description explanation bedeutung definition erklärung erläuterung "
     "beschreibung long")
-_GLOSSARY = re.compile(r"\b(?:glossar(?:y|ies)?|definitions?|terms? (?:used|and)|terminology|abbreviations?|acronyms?|"
+DEFINITIONS = re.compile(r"\b(?:glossar(?:y|ies)?|definitions?|terms? (?:used|and)|terminology|abbreviations?|acronyms?|"
                        r"begriffe|begriffsbestimmungen|abkürzungen|definitionen)\b", re.IGNORECASE)
 
 _SUBJECT = r"(?P<article>(?:An?|The)\s+)?(?P<term>[“\"']?[A-Za-z0-9][\w/+-]*(?: [\w/()+-]+){0,4}?[”\"']?)"
@@ -55,6 +56,8 @@ _NO_TERM = word_set(
     "important however also so then thus but and or not no yes because although while since who whose whom "
     "after before during in on at by for from with to of as der die das dies diese dieser dieses es er sie wir "
     "ihr ziel grund ergebnis problem frage antwort beispiel folge ursache zweck hier dort wer was wie wo")
+_PLACE = re.compile(r"(?:level|step|stage|phase|zone|section|part|option|group|class|category|type|figure|table|chapter|"
+                    r"line|column|row|page|appendix|article|stufe|schritt|phase|teil|abschnitt)\s\S+$", re.IGNORECASE)
 _ALSO = re.compile(r"^(?:It|They|These|This|Such|Es|Sie|Er|Diese[rs]?)\b")
 
 
@@ -93,10 +96,12 @@ class Definition(Spec):
                 yield drop(document.path, self.kind, "language", f"no wording for '{context.task.language}'")
             return
         for document in context.documents:
-            seen = Seen()
+            seen, spelled = Seen(), set()
             for found in definitions(document, context.task.language):
-                if found.form == "abbreviation" and not self.abbreviations:
-                    continue
+                if found.form == "abbreviation":
+                    if not self.abbreviations or found.term in spelled:
+                        continue  # papers spell an abbreviation out again and again: the first time counts
+                    spelled.add(found.term)
                 question, answer = self._ask(found, document, words, context.task.language)
                 item = f"{document.path}: {question}"
                 reason = "too-little" if found.form != "abbreviation" and len(answer.split()) < self.min_words else ""
@@ -112,13 +117,14 @@ class Definition(Spec):
 
     @staticmethod
     def _ask(found: Defined, document: Document, words: Phrases, language: str) -> tuple[str, str]:
-        title = named(title_of(document), language)
+        wording = Wording(document, language)
+        title = wording.named
         if found.form == "abbreviation":
             question, answer = words.stands_for(found.term, title)
-            return question, answer.format(found.meaning)
+            return question, answer.format(wording.heading(found.meaning))
         if found.form == "sentence" and found.article is not None and language == "en":
             verb = "are" if re.match(r"(?:\S+ ){0,6}?are ", found.meaning[len(found.article):]) else "is"
-            return f"What {verb} {found.article.lower()}{found.term}?", found.meaning
+            return f"What {verb} {found.article.lower()}{wording.heading(found.term)}?", found.meaning
         if found.form == "sentence" and language == "de":
             return f"Was ist {found.article.lower()}{found.term}?", found.meaning
         question = words.meaning(found.term, title, int(digest(found.term), 16))
@@ -133,7 +139,7 @@ class Definition(Spec):
 def definitions(document: Document, language: str = "en") -> Iterator[Defined]:
     """Every defined term in reading order."""
     for section in sections(document):
-        glossary = bool(_GLOSSARY.search(section.heading))
+        glossary = bool(DEFINITIONS.search(section.heading))
         first = section.end - len(section.body)
         for number, span in enumerate(section.body, first):
             if span.kind == "table":
@@ -184,6 +190,11 @@ def _sentences(text: str, number: int, language: str) -> Iterator[Defined]:
         term, article = found["term"], found["article"] or ""
         bare = term.strip("“”\"'„").lower().split()
         explicit = not re.match(r" (?:is|are|ist|sind|describes) ", found["verb"] + " ") or "defined as" in found["verb"]
+        half = term.lower().split()
+        if half[:len(half) // 2] == half[len(half) // 2:] or {"a", "an", "the"} & set(half[1:]):
+            continue  # "Radiation therapy Radiation therapy is …": a heading that ran into its text
+        if sentence.count(found["verb"].strip()) > 1 or _PLACE.match(term):
+            continue  # "Amber means charging, green means full": a list; "Level 2 is the …": a place in one
         if any(word in _NO_TERM for word in (bare if not explicit else bare[:1])) or (
                 not explicit and not _defining(sentence[found.end():], article, found["verb"])):
             continue
@@ -191,10 +202,6 @@ def _sentences(text: str, number: int, language: str) -> Iterator[Defined]:
         if at + 1 < len(lines) and _ALSO.match(lines[at + 1]) and len(sentence) + len(lines[at + 1]) < 400:
             both = f"{sentence} {lines[at + 1]}"
             meaning = both if both in text else sentence
-        if not article and language == "en":  # an initial capital belongs to the sentence unless the word is a name
-            first = term.split()[0]
-            later = re.search(rf"(?<![.!?] )(?<!^)\b{re.escape(first.lower())}\b", text[len(sentence):])
-            term = first.lower() + term[len(first):] if later else term
         yield Defined(term.strip("“”\"'„"), article, meaning, number, number + 1, "sentence")
 
 

@@ -18,9 +18,10 @@ from luthier.plugins import register
 from luthier.prepare.base import MAKERS
 from luthier.prepare.makers._examples import Places, Seen, chat_example, drop
 from luthier.prepare.makers._limits import MAX_ANSWER, usable
-from luthier.prepare.makers._sections import Section, sections, title_of
+from luthier.prepare.makers._sections import Section, sections
 from luthier.prepare.makers._tables import read_table
 from luthier.prepare.makers._text import content, evidence, is_question, one_line, plain, refers_to_page, stands_alone
+from luthier.prepare.makers._wording import Wording
 from luthier.prepare.makers._words import word_set
 from luthier.spec import Spec
 from luthier.types import Document, Dropped, Example
@@ -96,7 +97,7 @@ class Faq(Spec):
 
 def self_contained(question: str, heading: str, document: Document, language: str) -> tuple[str, str]:
     """(the question, with its heading or title in front where it needs one, "") or ("", `needs-context`)."""
-    title = title_of(document)
+    title = Wording(document, language).title
     mail = document.reader == "eml"  # a mail's questions are about its subject and seldom repeat it
     if stands_alone(question, language) and not mail:
         return question, ""
@@ -112,6 +113,7 @@ def tidy(question: str) -> str:
     question = re.sub(r"^(?:[-*•]|\d{1,3}[.)])\s+", "", one_line(question))
     question = re.sub(r"\s+([?!.,;:])", r"\1", question)
     question = re.sub(r"\b([Ww]hat|[Ww]ho) is \(are\) ", r"\1 is ", question)  # MedQuAD's templates
+    question = re.sub(r"[?？]{2,}$", "?", question)
     return question[:1].upper() + question[1:]
 
 

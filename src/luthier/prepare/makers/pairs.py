@@ -175,7 +175,7 @@ class Pairs(Spec):
             origin=Origin(maker="human", step=self.kind, where=row.where),
         )
 
-    def _split(self, row: Row) -> Split | None | Problem:
+    def _split(self, row: Row) -> Split | Problem | None:
         if self.split is not None:
             return self.split
         named = row.data.get(self.split_column) or row.split

@@ -20,33 +20,36 @@ from luthier.prepare.base import MAKERS
 from luthier.prepare.makers._examples import Places, Seen, chat_example, drop
 from luthier.prepare.makers._limits import usable
 from luthier.prepare.makers._phrases import Phrases, phrases
-from luthier.prepare.makers._sections import (
-    Section,
-    in_sentence,
-    named,
-    sections,
-    similar_heading,
-    small_words,
-    title_of,
-)
+from luthier.prepare.makers._sections import Section, sections
 from luthier.prepare.makers._text import clip, is_item, is_question, key
+from luthier.prepare.makers._wording import Wording
+from luthier.prepare.makers.definition import DEFINITIONS
 from luthier.spec import Spec
-from luthier.types import Document, Dropped, Example, digest
+from luthier.types import Dropped, Example, digest
 
 if TYPE_CHECKING:
     from luthier.prepare.base import MakeContext
 
 _BOILERPLATE = re.compile(
-    r"^(?:(?:table of )?contents?|toc|index|references?|bibliography|(?:version|revision|document|change) (?:history|log|control)|"
+    r"^(?:(?:table of )?contents?|toc|index|references?|bibliography|"
+    r"(?:version|revision|document|change) (?:history|log|control)|"
     r"changelog|copyright|imprint|legal notice|disclaimer|footnotes?|list of (?:figures|tables)|acknowledge?ments?|"
-    r"further reading|see also|related (?:links|documents|topics)|links|sources?|navigation|menu|share this|"
-    r"inhalt(?:sverzeichnis)?|impressum|quellen|literatur(?:verzeichnis)?|siehe auch|änderungshistorie|glossar(?:y)?)$",
+    r"further reading|see also|links|sources?|navigation|menu|share this|glossar(?:y)?|"
+    r"(?:related|popular|useful|quick|more|further|top) (?:links|documents|pages|topics|articles|information|questions)|"
+    r"inhalt(?:sverzeichnis)?|impressum|quellen|literatur(?:verzeichnis)?|siehe auch|änderungshistorie)$",
     re.IGNORECASE)
 _GENERAL = re.compile(
-    r"^(?:introduction|overview|summary|abstract|about(?: this .*)?|general|preface|foreword|background|purpose|at a glance|"
-    r"einleitung|überblick|zusammenfassung|allgemeines|vorwort|zweck)$", re.IGNORECASE)
+    r"^(?:introduction|overview|summary|abstract|about(?: this .*)?|general|preface|foreword|background|purpose|"
+    r"at a glance|contact|scope|notes?|details|einleitung|überblick|zusammenfassung|allgemeines|vorwort|zweck)$", re.IGNORECASE)
 _WHOLE = re.compile(r"^(?:introduction|overview|summary|abstract|about(?: this .*)?|at a glance|einleitung|überblick|"
                     r"zusammenfassung)$", re.IGNORECASE)
+
+
+def is_asked(section: Section) -> bool:
+    """Whether a section is one to ask about: it has a heading of its own meaning that is no question, and a text."""
+    return bool(section.heading and section.body and not is_question(section.heading)
+                and not _BOILERPLATE.match(section.heading) and not DEFINITIONS.search(section.heading)
+                and not _GENERAL.match(section.heading) and section.text())
 
 
 @register(MAKERS, "section")
@@ -77,7 +80,7 @@ class SectionQuestions(Spec):
             if words is None:
                 yield drop(document.path, self.kind, "language", f"no wording for '{language}'")
                 continue
-            seen, small = Seen(), small_words(document)
+            seen, wording = Seen(), Wording(document, language)
             every = list(sections(document))
             often = Counter(key(section.heading) for section in every)
             for section in every:
@@ -87,11 +90,16 @@ class SectionQuestions(Spec):
                 if _BOILERPLATE.match(section.heading):
                     yield drop(item, self.kind, "boilerplate-heading", text=section.text())
                     continue
-                answer, reason, whole = self._answer(section)
-                if reason:
-                    yield drop(item, self.kind, reason, text=clip(whole))
+                if DEFINITIONS.search(section.heading):
+                    yield drop(item, self.kind, "made-by-definition", text=section.text())
                     continue
-                question = self._question(section, document, words, language, small, often)
+                whole = self._whole(section, wording)
+                answer, reason = self._answer(section, first_only=whole)
+                if reason:
+                    yield drop(item, self.kind, reason, text=section.text())
+                    continue
+                question = (words.whole(wording.named) if whole else
+                            self._question(section, wording, words, often))
                 clash = seen.clash(question, answer)
                 first = section.end - len(section.body)
                 found = [] if clash else places.find(document, first, section.end, answer)
@@ -101,40 +109,41 @@ class SectionQuestions(Spec):
                 yield chat_example(context, question, answer, step=self.kind, maker="rule", passages=found,
                                    evidence=answer)
 
-    def _answer(self, section: Section) -> tuple[str, str, str]:
-        """(answer, reason to drop, whole text)."""
-        texts = section.text()
-        while texts and texts.rstrip().endswith(":"):  # "The limits are:" announces a table that `table` asks for
-            texts = texts.rstrip().rpartition("\n\n")[0]
-        if not texts:
-            return "", "no-text" if not section.text() else "answer-incomplete", section.text()
-        if all(is_item(line) and len(line.split()) < 4 for line in texts.split("\n") if line.strip()) and len(texts) < 120:
-            return "", "answer-too-short", texts
-        cut, reason = usable(texts, least=self.min_answer, most=self.max_answer)
-        if not reason and 1 - len(cut) / len(texts) > self.max_cut:
-            return "", "answer-too-long", texts
-        return cut, reason, texts
+    def _answer(self, section: Section, *, first_only: bool) -> tuple[str, str]:
+        """(answer, reason to drop it). Of a section that introduces its document only the first paragraphs answer."""
+        texts = section.text().split("\n\n")
+        if first_only:
+            enough = next((i for i in range(1, len(texts)) if len("\n\n".join(texts[:i])) >= 2 * self.min_answer), None)
+            texts = texts[:enough]
+        while texts and re.search(r"[:?？]$", texts[-1]):  # "The limits are:" announces a table that `table` asks for
+            texts.pop()
+        text = "\n\n".join(texts)
+        if not text:
+            return "", "answer-incomplete" if section.text() else "no-text"
+        lines = [line for line in text.split("\n") if line.strip()]
+        if all(is_item(line) and len(line.split()) <= 4 for line in lines) and len(text) < 120:
+            return "", "answer-too-short"
+        cut, reason = usable(text, least=self.min_answer, most=self.max_answer)
+        return ("", "answer-too-long") if not reason and 1 - len(cut) / len(text) > self.max_cut else (cut, reason)
 
     @staticmethod
-    def _question(section: Section, document: Document, words: Phrases, language: str, small: frozenset[str],
-                  often: Counter[str]) -> str:
-        raw = title_of(document)
-        title, heading = named(raw, language), in_sentence(section.heading, small, language)
-        variant = int(digest(document.path, section.heading), 16)
+    def _whole(section: Section, wording: Wording) -> bool:
+        """Whether the section introduces the document: it bears the title, or says so ("Overview") at the top."""
+        return key(section.heading) == key(wording.title) or (not section.path and bool(_WHOLE.match(section.heading)))
+
+    @staticmethod
+    def _question(section: Section, wording: Wording, words: Phrases, often: Counter[str]) -> str:
+        title, heading = wording.named, wording.heading(section.heading)
         parent = section.path[-1] if section.path else ""
-        if (similar_heading(section.heading, raw) and key(section.heading) == key(raw)) or (
-                _WHOLE.match(section.heading) and not parent):
-            return words.whole(title)
         how = words.how_to(heading)
         repeated = often[key(section.heading)] > 1 or bool(_GENERAL.match(section.heading))
         if how and not repeated:
             return how
-        listed = [span for span in section.body if span.kind == "list"]
-        if listed and not repeated:
+        if not repeated and any(span.kind == "list" for span in section.body):
             asked = words.listing(heading, title)
             if asked:
                 return asked
-        return words.about(heading, title, parent if repeated and parent else "", variant)
+        return words.about(heading, title, parent if repeated else "", int(digest(wording.title, heading), 16))
 
     def inputs(self, root: Path) -> Mapping[str, str]:
         return {}

@@ -16,8 +16,8 @@ from pydantic import Field
 from luthier.plugins import register
 from luthier.prepare.base import MAKERS
 from luthier.prepare.makers._examples import Places, Seen, chat_example, drop
-from luthier.prepare.makers._phrases import Phrases, phrases
-from luthier.prepare.makers._sections import Section, column_name, in_sentence, named, sections, small_words, title_of
+from luthier.prepare.makers._phrases import Phrases, phrases, says_attribute
+from luthier.prepare.makers._sections import Section, sections
 from luthier.prepare.makers._tables import (
     Table,
     empty,
@@ -30,6 +30,7 @@ from luthier.prepare.makers._tables import (
     with_unit,
 )
 from luthier.prepare.makers._text import content
+from luthier.prepare.makers._wording import Wording
 from luthier.prepare.makers._words import word_set
 from luthier.prepare.makers.definition import MEANING_COLUMNS, TERM_COLUMNS
 from luthier.prepare.makers.faq import ANSWER_COLUMNS, QUESTION_COLUMNS
@@ -43,6 +44,8 @@ _NO_NOUN = word_set(
     "name names item items type types title key entry label description what who case scenario situation "
     "question topic subject bezeichnung was art eintrag option feature property parameter field setting "
     "attribute merkmal eigenschaft element task activity")
+_VAGUE = word_set("limit number amount rate level count total maximum minimum average threshold target condition type class "
+                  "category value term day hour interval action step")
 _NO_CONTEXT = word_set("table overvi list matrix summar tabell übersi liste")
 _NOT_ASKED = word_set(
     "note notes remark remarks comment comments bemerkung bemerkungen anmerkung anmerkungen hinweis hinweise "
@@ -55,7 +58,7 @@ _TRUTH = word_set(
 class TableQuestions(Spec):
     """Ask for the cells and rows of tables whose rows have a name."""
 
-    max_per_table: int = Field(default=30, ge=1)
+    max_per_table: int = Field(default=20, ge=1)
     """At most this many questions from one table; a hash chooses them, evenly over the table."""
     rows: bool = True
     """Also ask for whole rows ("What details does … give for …?") where a row has two or more values."""
@@ -70,7 +73,7 @@ class TableQuestions(Spec):
         """Examples of origin `rule`; dropped tables: no-header, no-key-column, odd-header, language, …"""
         places, words = Places(context), phrases(context.task.language)
         for document in context.documents:
-            seen, small = Seen(), small_words(document)
+            seen, wording = Seen(), Wording(document, context.task.language)
             for section in sections(document):
                 first = section.end - len(section.body)
                 for number, span in enumerate(section.body, first):
@@ -82,7 +85,7 @@ class TableQuestions(Spec):
                     if reason or table is None or words is None:
                         yield drop(where, self.kind, reason, text=span.text)
                         continue
-                    asked = list(self._ask(table, section, document, words, context.task.language, small))
+                    asked = list(self._ask(table, section, wording, words))
                     for question, answer, quote in self._choose(asked, document, context.seed):
                         clash = seen.clash(question, answer)
                         found = [] if clash else places.find(document, number, number + 1, quote)
@@ -100,21 +103,20 @@ class TableQuestions(Spec):
         ranked = sorted(range(len(asked)), key=lambda i: digest(str(seed), document.path, asked[i][0]))
         return [asked[i] for i in sorted(ranked[:self.max_per_table])]
 
-    def _ask(self, table: Table, section: Section, document: Document, words: Phrases, language: str,
-             small: frozenset[str]) -> Iterator[tuple[str, str, str]]:
+    def _ask(self, table: Table, section: Section, wording: Wording, words: Phrases) -> Iterator[tuple[str, str, str]]:
         """(question, answer, quoted cells) for every cell and row that can be asked for."""
         key = key_column(table)
         assert key is not None
-        title = named(title_of(document), language)
+        title = wording.named
         columns = []
         for number, header in enumerate(table.header):
             if number == key:
                 continue
             name, unit = split_unit(header)
-            columns.append((number, column_name(name, document) if language != "de" else name, unit,
+            columns.append((number, wording.column(name), unit,
                             _askable(name, [row[number] for row in table.rows])))
         for row in table.rows:
-            name = self._row(table.header[key], row[key], small, language, document)
+            name = self._row(table.header[key], row[key], wording)
             shown = []
             for number, column, unit, askable in columns:
                 cell = row[number]
@@ -124,27 +126,27 @@ class TableQuestions(Spec):
                 shown.append(f"{column}: {told.rstrip('.')}")
                 if not askable or cell.strip(" .").lower() in _TRUTH:
                     continue
-                about = _needed_heading(section, document, column, name, language)
+                about = _needed_heading(section, wording, column, name)
                 question = words.cell_question(column, name, words.place(title, about), int(digest(name, column), 16))
-                inside = in_sentence(told.split()[0], small, language) + told[len(told.split()[0]):]
+                inside = wording.row(told.split()[0]) + told[len(told.split()[0]):]
                 yield _capital(question), words.cell_answer(column, name, inside), f"{row[key]} {cell}"
             if self.rows and len(shown) >= 2:
-                about = _needed_heading(section, document, "", name, language)
+                about = _needed_heading(section, wording, "", name)
                 question = words.row_question(name, words.place(title, about), int(digest(name), 16))
                 yield _capital(question), f"{_capital(name)} – {'; '.join(shown)}.", " ".join(
                     cell for cell in row if not empty(cell))
 
     @staticmethod
-    def _row(header: str, key: str, small: frozenset[str], language: str, document: Document) -> str:
+    def _row(header: str, key: str, wording: Wording) -> str:
         """How a row is named: `grade 3`, `plan Basic`, `Hotel in Germany`."""
-        noun = split_unit(header)[0] if language == "de" else column_name(split_unit(header)[0], document)
+        noun = wording.column(split_unit(header)[0])
         unit = split_unit(header)[1]
         coded = is_number(key) or bool(re.fullmatch(r"[A-Z]{0,3}[-\s]?\d+[A-Za-z]?|[A-Z]{1,2}", key))
         last = re.sub(r"\W", "", noun.split()[-1]).lower() if noun else ""
         if noun and (coded or (key_noun(noun) and len(key.split()) == 1)) and last not in _NO_NOUN and (
                 last not in key.lower().split()):
             return f"{noun} {with_unit(key, unit)}"
-        return in_sentence(with_unit(key, unit), small, language)
+        return wording.row(with_unit(key, unit))
 
     def inputs(self, root: Path) -> Mapping[str, str]:
         return {}
@@ -175,14 +177,16 @@ def _askable(name: str, cells: list[str]) -> bool:
         r"(?:who|what|when|where|how|why|is|are|can|does|do|has)\b", name, re.IGNORECASE)
 
 
-def _needed_heading(section: Section, document: Document, column: str, row: str, language: str) -> str:
+def _needed_heading(section: Section, wording: Wording, column: str, row: str) -> str:
     """The section's heading where title, column and row do not yet say what the table is about."""
     heading = section.heading
-    known = set(content(f"{title_of(document)} {column} {row}", language))
-    new = set(content(heading, language)) - known - _NO_CONTEXT
+    known = set(content(f"{wording.title} {column} {row}", wording.language))
+    new = set(content(heading, wording.language)) - known - _NO_CONTEXT
     if not new or len(heading.split()) > 7 or heading.endswith("?") or re.match(r"(?i)tab(?:le|elle)\b|sheet\d*", heading):
         return ""
-    return "" if len(column.split()) >= 2 and len(new) < 2 else heading
+    if not column or not says_attribute(column) or column.split()[-1].lower().rstrip("s") in _VAGUE:
+        return heading
+    return ""
 
 
 def _capital(text: str) -> str:

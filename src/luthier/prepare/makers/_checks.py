@@ -1,0 +1,176 @@
+"""Checks that a candidate must pass before a model may learn from it or be tested on it. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from luthier.prepare.makers._teacher import SHOWN, Candidate
+from luthier.prepare.makers._text import (
+    content,
+    ends_well,
+    evidence,
+    key,
+    numbers,
+    overlap,
+    refers_to_page,
+    stands_alone,
+    support,
+)
+from luthier.types import Passage
+
+_ECHO = re.compile(
+    r"\b(?:json|write (?:the|one|a|\d+) question|the question that|question that (?:is|this)|answer(?:s|ed)? (?:this|the) "
+    r"question|the answer to|your question here|triple quotes|full sentences?)\b|…|\.\.\.|[{}<>]", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"\b(?:(?:text|passage|document|context) does(?: not|n['’]t)|not (?:mentioned|stated|specified|provided|given) in|"
+    r"i (?:do not|don['’]t|cannot|can['’]t)|as an ai|no information|unable to)\b", re.IGNORECASE)
+_QUANTITY = re.compile(
+    r"\b(?:how (?:much|many|long|far|often|old|high|heavy|big|large|fast|tall|deep|wide)|when|what (?:time|date|year|age|"
+    r"percentage|temperature|price)|at what (?:time|age|temperature)|wie (?:viel|viele|lange|weit|oft|alt|hoch|schwer|groß)|"
+    r"wann)\b", re.IGNORECASE)
+_AMOUNT = re.compile(
+    r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred|thousand|once|twice|half|"
+    r"free|never|always|every|each|daily|weekly|monthly|yearly|annually|hourly|before|after|until|during|when|if|as soon|"
+    r"monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|february|march|april|may|june|july|august|"
+    r"september|october|november|december|ein|eine|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|nie|immer|jede[nrsm]?|"
+    r"täglich|wöchentlich|monatlich|jährlich|kostenlos|vor|nach|bis|wenn|sobald)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the source says about a candidate."""
+
+    reason: str
+    """Empty when the candidate is sound; else a short slug."""
+    detail: str
+    supported: bool
+    """Whether the answer's words and numbers stand in the passage."""
+    evidence: str
+    """The passage's own words that support the answer."""
+
+
+def form(candidate: Candidate, language: str) -> tuple[str, str]:
+    """(reason, detail) for a question or answer that is badly formed, whatever its source says; ("", "") if fine."""
+    question, answer = candidate.question, candidate.answer
+    if not question.endswith(("?", "？")):
+        return "no-question", "it does not end with a question mark"
+    if len(question.split()) < 4 and language not in ("zh", "ja", "th"):
+        return "question-too-short", f"{len(question.split())} words"
+    if len(question.split()) > 45:
+        return "question-too-long", f"{len(question.split())} words"
+    shown = max(overlap(question, example) for _, _, example in SHOWN)
+    if _ECHO.search(question) or shown >= 0.5:
+        return "echo", "the question repeats the instruction or its examples"
+    said = content(question, language)
+    if len(set(said)) < 2 and language not in ("zh", "ja", "th"):
+        return "question-too-short", "it names nothing that could be looked up"
+    if len(set(said)) < len(said) - 1 or re.search(r"\b(\w{4,})\b(?: \w+){1,2} \1\b", question, re.IGNORECASE):
+        return "odd-question", "it repeats its own words"
+    if refers_to_page(question, language):
+        return "needs-passage", "the question points at the text it was made from"
+    if not stands_alone(question, language):
+        return "needs-context", "a pronoun stands in place of what the question is about"
+    if _REFUSED.search(answer):
+        return "refusal", "the teacher found no answer"
+    if _ECHO.search(answer) or refers_to_page(answer, language):
+        return "echo", "the answer speaks of the text or the instruction"
+    if len(content(answer, language)) < 2 and not numbers(answer):
+        return "answer-too-short", "the answer says nothing by itself"
+    if not ends_well(answer):
+        return "cut-off", "the answer ends inside a sentence"
+    if key(answer) == key(question) or (support(answer, question, language) == 1 and not numbers(answer) - numbers(question)):
+        return "echo", "the answer only repeats the question"
+    return "", ""
+
+
+def grounded(candidate: Candidate, passage: Passage, language: str, *, min_support: float, min_question: float
+             ) -> Verdict:
+    """Whether the passage supports the answer, and the question is about the passage.
+
+    Support is the share of the answer's content words (stems) that stand in the passage with its headings; every
+    number of the answer must stand there too, for a wrong figure is the commonest and costliest invention. This sees
+    invented content, not a wrong relation between words that are there.
+    """
+    share = support(candidate.answer, passage.headed, language)
+    invented = numbers(candidate.answer) - numbers(passage.headed)
+    quote, _ = evidence(candidate.answer, passage.text, language=language)
+    supported = share >= min_support and not invented and bool(quote)
+    if invented:
+        return Verdict("unsupported", f"numbers that the passage does not hold: {', '.join(sorted(invented))}", supported, quote)
+    if not supported:
+        return Verdict("unsupported", f"{share:.0%} of the answer's words stand in the passage", supported, quote)
+    about = support(candidate.question, f"{passage.headed} {candidate.answer}", language)
+    if about < min_question:
+        return Verdict("off-topic", f"{about:.0%} of the question's words stand in the passage", supported, quote)
+    shared = set(content(candidate.question, language)) & set(content(candidate.answer, language))
+    if candidate.focus and not shared:
+        return Verdict("off-topic", "question and answer share no word", supported, quote)
+    framed = _frames(candidate.question) - _frames(f"{passage.headed} {candidate.answer}")
+    if framed:
+        return Verdict("off-topic", f"the passage speaks of no {' or '.join(sorted(framed))}", supported, quote)
+    wrong = _wrong_kind(candidate.question, candidate.answer)
+    if wrong:
+        return Verdict("wrong-kind", wrong, supported, quote)
+    return Verdict("", "", supported, quote)
+
+
+def _frames(text: str) -> set[str]:
+    """Words with which small teachers frame any question ("What is the maximum amount of …?")."""
+    return {word.lower() for word in re.findall(
+        r"\b(?:maximum|minimum|difference|differ|purpose|name|amount|best|current|main|most|likely|important|number|average|"
+        r"total|first|last|history|meaning|origin|example|benefit|advantage|disadvantage|role|impact)s?\b", text, re.IGNORECASE)}
+
+
+def _wrong_kind(question: str, answer: str) -> str:
+    """Why the answer cannot answer this kind of question; empty when it can."""
+    if _QUANTITY.search(question):
+        if not _AMOUNT.search(answer):
+            return "the question asks for an amount or a time, the answer gives none"
+        if numbers(answer) and numbers(answer) <= numbers(question):
+            return "the question already holds the figure it asks for"
+    asked = re.match(r"what (?:is|are) (?:the |an? )?(.{2,60}?)\?$", question, re.IGNORECASE)
+    if asked and key(asked[1]) in key(answer) and not re.search(
+            rf"{re.escape(asked[1])}\W*\s*(?::|is|are|was|were|means?|mean|refers?|stands? for|costs?|begins?|measures?)\s+"
+            r"(?:an?|the|one|any|our|your|\W*\d|\w+ (?:of|that|which|who|for|in|to)\b)", answer, re.IGNORECASE):
+        return "the question asks what something is, the answer says something else about it"
+    return ""
+
+
+class Repeats:
+    """Finds questions that were asked before: exactly, by word pairs, or by meaning where vectors are given."""
+
+    def __init__(self, known: Sequence[str], *, near: float, semantic: float | None,
+                 encode: Callable[[Sequence[str]], object] | None):
+        self.near, self.semantic, self._encode = near, semantic, encode
+        self._exact = {key(question) for question in known}
+        self._inside: dict[str, list[str]] = {}
+        self._vectors: list[object] = []
+
+    def vectors(self, questions: Sequence[str]) -> list[object]:
+        """Unit vectors of the questions; empty without an encoder."""
+        if self.semantic is None or self._encode is None or not questions:
+            return []
+        return list(self._encode(questions))  # type: ignore[call-overload]
+
+    def find(self, question: str, passage: str, vector: object | None) -> tuple[str, str]:
+        """(reason, detail) when it repeats, ("", "") when it is new; remembers nothing."""
+        if key(question) in self._exact:
+            return "duplicate", "the same question was made before"
+        for other in self._inside.get(passage, ()):
+            if overlap(question, other) >= self.near:
+                return "near-duplicate", f"like: {other}"
+        if vector is not None and self._vectors and self.semantic is not None:
+            import numpy as np
+
+            cosine = float(np.max(np.stack(self._vectors) @ np.asarray(vector)))  # type: ignore[arg-type]
+            if cosine >= self.semantic:
+                return "near-duplicate", f"cosine {cosine:.2f} to an earlier question"
+        return "", ""
+
+    def add(self, question: str, passage: str, vector: object | None) -> None:
+        self._exact.add(key(question))
+        self._inside.setdefault(passage, []).append(question)
+        if vector is not None:
+            self._vectors.append(vector)
