@@ -31,7 +31,7 @@ def test_chunked_equals_transformers_own_loss(model):
     for example in rendered(model):
         ids = torch.tensor([example.ids])
         labels = torch.where(torch.tensor([example.loss]), ids, -100)
-        own = float(model.module(input_ids=ids, labels=labels).loss)
+        own = float(model.module(input_ids=ids, labels=labels).loss.detach())
         assert float(fast(collate([example], "none"), example.num_supervised)) == pytest.approx(own, rel=1e-5)
 
 
@@ -73,7 +73,7 @@ def test_chunks_and_weights_change_nothing(monkeypatch):
 
 def test_a_family_that_scales_its_logits_gets_the_plain_path(model, monkeypatch):
     probe = [collate([example], "none") for example in rendered(model)]
-    assert choose(model.module, probe, tolerance=1e-5)[0].kind == "chunked"
+    assert choose(model.module, probe, tolerance=1e-5).objective.kind == "chunked"
     causal = bare(model.module)
     forward = causal.forward
 
@@ -83,8 +83,8 @@ def test_a_family_that_scales_its_logits_gets_the_plain_path(model, monkeypatch)
         return output
 
     monkeypatch.setattr(causal, "forward", capped)
-    chosen, difference = choose(model.module, probe, tolerance=1e-5)
-    assert chosen.kind == "plain" and difference <= 1e-5
+    found = choose(model.module, probe, tolerance=1e-5)
+    assert found.objective.kind == "plain" and found.loss <= 1e-5
 
 
 def test_a_broken_attention_is_not_chosen(model, monkeypatch):
@@ -93,10 +93,12 @@ def test_a_broken_attention_is_not_chosen(model, monkeypatch):
     right = attention.attend
     monkeypatch.setattr(attention, "attend", lambda *a, **k: (right(*a, **k)[0] * 3, None))
     before = bare(model.module).config._attn_implementation
-    assert choose(model.module, probe, tolerance=1e-5)[1] <= 1e-5
+    assert choose(model.module, probe, tolerance=1e-5).loss <= 1e-5
     assert bare(model.module).config._attn_implementation == before
     monkeypatch.setattr(attention, "attend", right)
+    weights = {name: p.clone() for name, p in model.module.named_parameters()}
     choose(model.module, probe, tolerance=1e-5)
+    assert all(torch.equal(weights[name], p) for name, p in model.module.named_parameters())
     assert bare(model.module).config._attn_implementation == attention.NAME
 
 

@@ -10,14 +10,15 @@ logits differ there and get the plain one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from luthier.train import attention
+from luthier.train import attention, fast
 from luthier.train.batches import Batch
 
 CHUNK_NUMBERS = 1 << 24
@@ -48,11 +49,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part = slice(start, start + rows)
             hidden, targets, scale = hidden_ND[part], targets_N[part, None], scale_N[part, None]
             logits = F.linear(hidden, weight_VD, bias_V).float()
-            top = logits.logsumexp(-1, keepdim=True)
-            total += ((top - logits.gather(1, targets)) * scale).sum()
+            logits.sub_(logits.amax(-1, keepdim=True))
+            own = logits.gather(1, targets)
+            mass = logits.exp_().sum(-1, keepdim=True)  # one exponential serves the loss and its gradient
+            total += ((mass.log() - own) * scale).sum()
             if not any(wants[:3]):
                 continue
-            d_logits = logits.sub_(top).exp_().mul_(scale)
+            d_logits = logits.mul_(scale / mass)
             d_logits.scatter_add_(1, targets, -scale)
             d_low = d_logits.to(hidden.dtype)
             if d_hidden is not None:
@@ -117,34 +120,91 @@ class Plain:
         return (losses * batch.weights).sum() / denominator
 
 
-@torch.no_grad()
-def choose(module: Any, probe: Sequence[Batch], *, tolerance: float) -> tuple[Objective, float]:
-    """The fastest way to the model's own loss: the chunked output layer and the luthier attention, each only where the
-    loss on `probe` stays within `tolerance` (relative) of what the untouched model gives. Sets the module's attention.
+@dataclass(frozen=True)
+class Path:
+    """How the loss is computed, and how far it is from the untouched model's."""
 
-    Returns the objective and the relative difference that was found. `probe` holds batches of one unpadded example.
+    objective: Objective
+    swaps: tuple[str, ...]
+    """Layers that were replaced, by their name in `luthier.train.fast.SWAPS`."""
+    attention: str
+    loss: float
+    """Relative difference of the probe's loss."""
+    gradient: float
+    """Relative norm of the difference of the probe's gradient."""
+
+
+def choose(module: Any, probe: Sequence[Batch], *, tolerance: float) -> Path:
+    """The fastest way to the model's own loss and gradient: chunked output layer, luthier attention, faster layers,
+    each kept only where the loss on `probe` stays within `tolerance` and the gradient within 10 times that (relative)
+    of what the untouched model gives. Changes the module's attention and layers.
+
+    `probe` holds batches of one unpadded example. While comparing, the trainable weights are shaken: a fresh LoRA's B
+    is zero, which would hide a fault in everything that B multiplies. They end bit-identical.
     """
     module.eval()
-    plain = Plain(module)
-    own = sum(float(plain(batch, 1.0)) for batch in probe)
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    plain, model = Plain(module), bare(module)
+    with _shaken(parameters):
+        reference = _probe(plain, probe, parameters)
+        objective: Objective = plain
 
-    def difference(objective: Objective) -> float:
-        return abs(sum(float(objective(batch, 1.0)) for batch in probe) - own) / max(abs(own), 1e-9)
+        def distance() -> tuple[float, float]:
+            loss, gradient = _probe(objective, probe, parameters)
+            return (abs(loss - reference[0]) / max(abs(reference[0]), 1e-9),
+                    float((gradient - reference[1]).norm() / reference[1].norm().clamp_min(1e-12)))
 
-    objective: Objective = plain
-    with contextlib.suppress(TypeError, AttributeError):  # no decoder, or an output that is not one linear layer
-        fast = Chunked(module)
-        if difference(fast) <= tolerance:
-            objective = fast
-    model = bare(module)
-    if attention.fits(model):
-        before = model.config._attn_implementation
-        attention.register()
-        model.set_attn_implementation(attention.NAME)
-        try:
-            same = difference(objective) <= tolerance
-        except NotImplementedError:  # a family whose layers ask for more than plain causal attention
-            same = False
-        if not same:
-            model.set_attn_implementation(before)
-    return objective, difference(objective)
+        def same() -> bool:
+            try:
+                loss, gradient = distance()
+            except NotImplementedError:  # a family whose layers ask for more than plain causal attention
+                return False
+            return loss <= tolerance and gradient <= 10 * tolerance
+
+        with contextlib.suppress(TypeError, AttributeError):  # no decoder, or an output that is not one linear layer
+            objective = Chunked(module)
+            if not same():
+                objective = plain
+        if attention.fits(model):
+            before = model.config._attn_implementation
+            attention.register()
+            model.set_attn_implementation(attention.NAME)
+            if not same():
+                model.set_attn_implementation(before)
+        kept = []
+        for name, swap in fast.SWAPS.items():
+            undo = swap(module)
+            if undo is not None and same():
+                kept.append(name)
+            elif undo is not None:
+                undo()
+        found = distance()
+    return Path(objective, tuple(kept), model.config._attn_implementation, *found)
+
+
+def _probe(objective: Objective, probe: Sequence[Batch], parameters: Sequence[torch.Tensor]
+           ) -> tuple[float, torch.Tensor]:
+    """Summed loss of the probe and its gradient as one float32 vector."""
+    loss = torch.stack([objective(batch, 1.0) for batch in probe]).sum()
+    if not loss.requires_grad:
+        return float(loss), torch.zeros(1)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return float(loss.detach()), torch.cat([
+        (torch.zeros_like(p) if g is None else g).float().flatten() for p, g in zip(parameters, found)])
+
+
+@contextlib.contextmanager
+def _shaken(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Trainable matrices with a little noise, put back bit by bit."""
+    kept = [parameter.detach().clone() for parameter in parameters]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for parameter in parameters:
+                noise = torch.randn(parameter.shape, generator=generator) * 0.01
+                parameter.add_(noise.to(parameter.device, parameter.dtype))
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, old in zip(parameters, kept):
+                parameter.copy_(old)

@@ -109,19 +109,20 @@ class _Run:
         self.probe = _probe(self.rendered, spec.pass_tokens)
         single = [collate([example], "none").to(self.where.device) for example in self.probe]
         with contract.in_float32(module) as exact:
-            objective, self.loss_difference = objectives.choose(module, single, tolerance=1e-5 if exact else 2e-2)
-        packs = bare.config._attn_implementation == attention.NAME
+            self.path = objectives.choose(module, single, tolerance=1e-5 if exact else 2e-2)
+        packs = self.path.attention == attention.NAME
         layout: Layout = ("packed" if packs else "buckets") if spec.packing == "auto" else spec.packing
         parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
         if not parameters:
             raise ModelError(f"{self.model.name} has no parameter that may train")
-        self.learner = Learner(module, objective, MasterAdamW(parameters, weight_decay=spec.weight_decay), self.where,
-                               layout=layout, pass_tokens=spec.pass_tokens, clip_norm=spec.clip_norm)
+        optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay)
+        self.learner = Learner(module, self.path.objective, optimizer, self.where, layout=layout,
+                               pass_tokens=spec.pass_tokens, clip_norm=spec.clip_norm)
         if spec.packing == "auto" and layout == "packed" and self._packing().state == "violated":
             self.learner.layout = "buckets"  # a family whose other layers mix neighbours, such as a convolution
-        self.attention = bare.config._attn_implementation
         self.learner.penalties = {
-            regularizer.kind: regularizer.bind(self.model, self.rendered[:len(self.examples["train"])], objective)
+            regularizer.kind: regularizer.bind(self.model, self.rendered[:len(self.examples["train"])],
+                                              self.path.objective)
             for regularizer in spec.regularizers}
 
     def _packing(self) -> contract.Finding:
@@ -222,8 +223,9 @@ class _Run:
             "tokens": memory.tokens, "supervised_tokens": memory.supervised,
             "tokens_per_cpu_s": round(memory.tokens / max(memory.cpu_s, 1e-9), 1),
             "train_cpu_s": round(memory.cpu_s, 1), "train_s": round(memory.wall_s, 1),
-            "peak_memory_bytes": runtime.peak_memory(), "layout": self.learner.layout, "attention": self.attention,
-            "loss_path": self.learner.objective.kind, "loss_difference": self.loss_difference,
+            "peak_memory_bytes": runtime.peak_memory(), "layout": self.learner.layout, "attention": self.path.attention,
+            "loss_path": self.path.objective.kind, "fast_layers": list(self.path.swaps),
+            "loss_difference": self.path.loss, "gradient_difference": self.path.gradient,
             "precision": str(next(self.model.module.parameters()).dtype).removeprefix("torch."),
             "learning_rate": self.spec.peak_rate(self.model.method),
         }
