@@ -48,6 +48,12 @@ def test_structure_pages_and_boxes(manual, read, recall):
     assert document.meta["pages"] == 2 and "page_warnings" not in document.meta
 
 
+def test_numbered_steps_are_one_list(tmp_path, read, make_pdf, flow, prose):
+    steps = ["1. Open the lid of the housing and put it aside.", "2. Take the filter out.", "3. Close the lid."]
+    document = read(make_pdf(tmp_path / "a.pdf", [flow("p", prose(1)), *(flow("p", step) for step in steps)]))
+    assert [(s.kind, s.text) for s in document.spans[1:]] == [("list", "\n".join(steps))]
+
+
 def test_headers_and_footers_that_repeat_are_left_out_and_noted(tmp_path, read, make_pdf, flow, prose):
     story = [part for page in range(4) for part in (flow("p", prose(page)), flow("break"))]
     path = make_pdf(tmp_path / "a.pdf", story, header="ACME internal")
@@ -90,6 +96,48 @@ def test_a_table_without_rules_is_a_table(tmp_path, read, make_pdf, flow, prose)
     document = read(make_pdf(tmp_path / "a.pdf", [flow("p", prose(1)), flow("plain", rows), flow("p", prose(2))]))
     (span,) = [span for span in document.spans if span.kind == "table"]
     assert "| France | Chronopost | 3 |" in span.text and "| Country | Carrier | Days |" in span.text
+
+
+def test_a_table_whose_columns_cannot_be_told_apart_is_read_row_by_row(read):
+    from luthier.ingest._pdf_layout import Run
+    from luthier.ingest.pdf import _keeps_runs
+
+    def run(text, x0, x1, top):
+        return Run(text, x0, top, x1, top + 10, 10, False, False)
+
+    heads = [run("Zone", 40, 69, 0), run("Regions", 168, 215, 0), run("Bike", 325, 350, 0)]
+    apart = [run("Zone 1", 36, 70, 20), run("Osterlund", 160, 230, 20), run("49 euros", 320, 360, 20)]
+    glued = [run("Zone 1 Osterlund and the coast 49 euros", 36, 360, 20)]
+    rows = [["Zone", "Regions", "Bike"], ["Zone 1", "Osterlund", "49 euros"]]
+    assert _keeps_runs(rows, heads + apart)
+    assert not _keeps_runs([["Zone", "Regions", "Bike"], ["Zone 1 Osterlund and the coast 49 euros", "", ""]],
+                           heads + glued)
+    assert not _keeps_runs([["Zone", "Regions", "Bike"], ["Zone 1 Oster", "lund", "49 euros"]], heads + apart[1:2])
+
+
+def test_a_shaded_header_belongs_to_its_table_and_drawn_bullets_make_a_list(tmp_path, read):
+    """As browsers print: rules only around the header's background, tight cells, bullets as drawn circles."""
+    from reportlab.pdfgen.canvas import Canvas
+
+    canvas = Canvas(str(tmp_path / "a.pdf"))
+    canvas.drawString(40, 760, "Some prose stands above the table and is long enough to be a line of text.")
+    for x, width in ((40, 80), (120, 80), (200, 60)):
+        canvas.setFillGray(0.85)
+        canvas.rect(x, 715, width, 20, stroke=0, fill=1)
+    canvas.setFillGray(0)
+    for i, row in enumerate((("Country", "Carrier", "Days"), ("Germany", "DHL", "2"), ("France", "Chronopost", "3"),
+                             ("Spain", "Correos", "5"))):
+        for x, cell in zip((44, 124, 204), row):
+            canvas.drawString(x, 720 - 20 * i, cell)
+    for i, item in enumerate(("First point of the list", "Second point of the list")):
+        canvas.circle(50, 604 - 16 * i, 1.9, stroke=0, fill=1)
+        canvas.drawString(60, 600 - 16 * i, item)
+    canvas.save()
+    document = read(tmp_path / "a.pdf")
+    assert [(s.kind, s.text) for s in document.spans[1:]] == [
+        ("table", "| Country | Carrier | Days |\n|---|---|---|\n| Germany | DHL | 2 |\n| France | Chronopost | 3 |\n"
+                  "| Spain | Correos | 5 |"),
+        ("list", "- First point of the list\n- Second point of the list")]
 
 
 def test_hyphens_at_line_ends_are_closed_unless_the_text_has_them(tmp_path, read):

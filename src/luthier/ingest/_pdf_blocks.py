@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from textwrap import dedent
@@ -18,6 +18,7 @@ _BULLET = re.compile(r"^([•‣◦▪●■□○❖➢✓]|[–—*·-](?=\s))
 _SECTION = re.compile(r"^(?:(?:chapter|section|appendix|part)\s+)?[A-Z\d]{1,3}(?:\.\d{1,3})*\.?\s+\S", re.IGNORECASE)
 _CAPTION = re.compile(r"(?:Figure|Fig\.|Table|Abb\.|Abbildung|Tabelle)\s+\d")
 _HEADING_NUMBER = re.compile(r"^\d{1,2}(?:\.\d{1,2})*\.?\s+[^\W\d_]")
+_STEP = re.compile(r"^\(?(\d{1,3})[.)]\s+\S")
 _ENDED = re.compile(r"[.!?:;)\]\"”]$")
 
 
@@ -89,6 +90,9 @@ def _starts_block(before: Line, line: Line, block: Block, wide: float) -> bool:
         return True
     if _is_item(line) or (_NUMBER.match(line.text) and (block.item or _ENDED.search(before.text))):
         return True
+    step, first = _STEP.match(line.text), _STEP.match(block.first.text)
+    if step and first and int(step.group(1)) == int(first.group(1)) + 1:
+        return True
     if before.mono != line.mono and (len(block.lines) > 1 or before.x1 < line.x1 - 40):
         return all(one.mono for one in block.lines) or (line.mono and bool(_ENDED.search(before.text)))
     if line.size > 1.1 * before.size or (_HEADING_NUMBER.match(line.text) and before.bold and line.bold):
@@ -109,6 +113,7 @@ def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark]) -> list[Spa
     words = Counter(word.lower() for block in blocks for line in block.lines
                     for word in re.findall(r"[\w-]+", line.text))
     levels = _heading_levels(blocks, bookmarks, body)
+    _find_numbered_items(blocks, levels)
     spans: list[Span] = []
     items: list[tuple[Block, str]] = []
     for position, block in enumerate(blocks):
@@ -145,6 +150,16 @@ def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark]) -> list[Spa
     return [replace(span, text=dedent(span.text)) if span.kind == "code" else span for span in spans]
 
 
+def _find_numbered_items(blocks: Sequence[Block], levels: Mapping[int, int]) -> None:
+    """Blocks of running text that begin with following numbers are the items of one list."""
+    for position, (block, after) in enumerate(pairwise(blocks)):
+        if levels.get(position) or levels.get(position + 1) or block.first.rows or after.first.rows:
+            continue
+        one, two = _STEP.match(block.first.text), _STEP.match(after.first.text)
+        if one and two and int(two.group(1)) == int(one.group(1)) + 1:
+            block.item = after.item = True
+
+
 def _body_size(blocks: Iterable[Block]) -> float:
     sizes: Counter[float] = Counter()
     for block in blocks:
@@ -178,7 +193,7 @@ def _heading_levels(blocks: Sequence[Block], bookmarks: Sequence[Bookmark], body
         bold = (block.first.bold and block.first.size >= 0.94 * body and len(block.lines) <= 2 and block.chars <= 110
                 and all(line.bold for line in block.lines) and after is not None
                 and not (after.first.bold and after.first.rows is None and not styled_as_heading(after, body))
-                and after.first.rows is None and not block.first.mono and not re.match(r"[a-z]", text)
+                and not _CAPTION.match(text) and not block.first.mono and not re.match(r"[a-z]", text)
                 and not (after.page == block.page and re.match(r"[a-z]", after.first.text)))
         if ((larger or bold) and not re.search(r"[.,;:]$", text.rstrip())) or (larger and block.first.bold):
             styled[position] = style

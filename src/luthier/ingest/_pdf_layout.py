@@ -27,6 +27,8 @@ class Run:
     size: float
     bold: bool
     mono: bool
+    words: tuple[tuple[str, float, float], ...] = ()
+    """Each word with its x0 and x1, where they are known."""
 
 
 @dataclass
@@ -195,7 +197,9 @@ def _are_columns(bands: list[list[Line]], gap: tuple[float, float]) -> bool:
     middle = (gap[0] + gap[1]) / 2
     left = [piece for band in bands for piece in band if piece.x1 <= middle]
     right = [piece for band in bands for piece in band if piece.x1 > middle]
-    if len(left) < 2 or len(right) < 2:
+    beside = sum(any(piece.x1 <= middle for piece in band) and any(piece.x1 > middle for piece in band)
+                 for band in bands)
+    if len(left) < 2 or len(right) < 2 or beside < 3:
         return False
 
     def wordy(pieces: list[Line]) -> float:
@@ -246,6 +250,43 @@ def ruled_tables(rules: Iterable[Box], runs: Sequence[Run]) -> list[Line]:
     return found
 
 
+def open_table(runs: Sequence[Run], min_columns: int) -> list[list[str]]:
+    """Rows of a table without rules: its columns are the gaps that no row's words cross; [] if there are too few.
+
+    A line with nothing in the first column goes on with the row above.
+    """
+    words = [Run(text, x0, run.top, x1, run.bottom, run.size, run.bold, run.mono)
+             for run in runs for text, x0, x1 in run.words or ((run.text, run.x0, run.x1),)]
+    covered = _columns(words, 3.5)  # narrower gaps part words
+    if not min_columns <= len(covered) <= min_columns + 3:
+        covered = _columns(words, 2.4)
+        if len(covered) != min_columns:
+            return []
+    xs = [low for low, _ in covered] + [covered[-1][1]]
+    rows: list[list[list[Run]]] = []
+    bottom = float("-inf")
+    for word in sorted(words, key=lambda word: (word.top + word.bottom) / 2):
+        if (word.top + word.bottom) / 2 > bottom:
+            rows.append([[] for _ in covered])
+            bottom = word.bottom
+        rows[-1][_slot(xs, (word.x0 + word.x1) / 2)].append(word)
+    texts: list[list[str]] = []
+    for row in rows:
+        cells = [" ".join(word.text for word in sorted(cell, key=lambda word: word.x0)) for cell in row]
+        if texts and not cells[0]:
+            texts[-1] = [f"{above}\n{cell}".strip("\n") for above, cell in zip(texts[-1], cells)]
+        else:
+            texts.append(cells)
+    return texts if len(texts) >= 3 else []
+
+
+def _columns(words: Sequence[Run], gap: float) -> list[tuple[float, float]]:
+    covered: list[tuple[float, float]] = []
+    for word in words:
+        covered = _joined(covered, (word.x0 - gap / 2, word.x1 + gap / 2))
+    return covered
+
+
 def _cell(runs: list[Run]) -> str:
     return "\n".join(line.text for line in sorted(_segments(runs), key=lambda line: (round(line.top), line.x0)))
 
@@ -255,8 +296,14 @@ def _slot(edges: list[float], at: float) -> int:
 
 
 def _split(run: Run, xs: list[float]) -> list[Run]:
-    """A run that crosses a column rule is parted at the nearest space."""
+    """A run that crosses a column edge is parted there, between its words."""
     crossing = [x for x in xs[1:-1] if run.x0 + 2 < x < run.x1 - 2]
+    if crossing and run.words:
+        cells: dict[int, list[tuple[str, float, float]]] = {}
+        for word in run.words:
+            cells.setdefault(_slot(xs, (word[1] + word[2]) / 2), []).append(word)
+        return [Run(" ".join(text for text, _, _ in words), words[0][1], run.top, words[-1][2], run.bottom, run.size,
+                    run.bold, run.mono) for words in cells.values()]
     pieces = [run]
     for x in crossing:
         last = pieces[-1]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from luthier.ingest._blocks import clean
 from luthier.ingest._pdf_blocks import Block, Bookmark, blocks_of, spans_of
-from luthier.ingest._pdf_layout import Line, Run, lines_of, ruled_tables
+from luthier.ingest._pdf_layout import Line, Run, lines_of, open_table, ruled_tables
 from luthier.ingest._quality import agreement
 from luthier.ingest.base import NO, READERS, SURE, Refused, Source
 from luthier.ingest.text import spans_of as text_spans
@@ -182,7 +182,7 @@ def _layout(path: Path, wanted: int, form_fields: bool) -> Iterator[Any]:
     parser = LiteParse(ocr_enabled=False, output_format="json", image_mode="off", extract_links=False, quiet=True,
                        extract_blocks=True, extract_vector_graphics=True, extract_form_fields=form_fields,
                        continue_on_page_error=True, skip_diagonal_text=True, num_workers=1, max_pages=wanted,
-                       preserve_very_small_text=False)
+                       emit_word_boxes=True)
     try:
         for batch in parser.parse_batches(path, BATCH_PAGES):
             yield from (page for page in batch.result.pages if page.page_num <= wanted)
@@ -206,8 +206,23 @@ def _runs(page: Any) -> list[Run]:
             size = item.height * 0.85
         # The font named is that of the run's first word: the pitch tells whether all of it is in a fixed-width font.
         mono = bool(_MONO.search(font)) and item.width / len(item.text.strip()) > 0.515 * size
+        words = tuple((word.text, word.x, word.x + word.width) for word in item.words)
         found.append(Run(item.text, item.x, item.y, item.x + item.width, item.y + item.height, size,
-                         bool(_BOLD.search(font)) or (item.font_weight or 0) >= 600, mono))
+                         bool(_BOLD.search(font)) or (item.font_weight or 0) >= 600, mono, words))
+    return found + _drawn_bullets(page, found)
+
+
+def _drawn_bullets(page: Any, runs: list[Run]) -> list[Run]:
+    """Browsers draw the bullets of a list: small round shapes just left of a line."""
+    found = []
+    for shape in page.vector_graphics.shapes if page.vector_graphics else ():
+        x, y, wide, high = shape.bbox
+        if shape.has_curve and 1.5 <= wide <= 7 and abs(wide - high) < 0.5:
+            marked = [run for run in runs if run.top <= y + high / 2 <= run.bottom]
+            first = min((run for run in marked if run.x0 > x), key=lambda run: run.x0, default=None)
+            beside = any(run.x1 > x - 20 for run in marked if run.x0 < x)
+            if first is not None and first.x0 - x <= 25 and not beside:
+                found.append(Run("•", x, first.top, x + wide, first.bottom, first.size, False, False))
     return found
 
 
@@ -222,27 +237,44 @@ def _tables(page: Any, runs: list[Run]) -> list[Line]:
     """Ruled tables, and those that liteparse finds without rules."""
     drawn = page.vector_graphics.lines if page.vector_graphics else []
     rules = [(min(r.x1, r.x2), min(r.y1, r.y2), max(r.x1, r.x2), max(r.y1, r.y2)) for r in drawn]
-    found = ruled_tables(rules, runs)
+    ruled = ruled_tables(rules, runs)
+    # One drawn row is a shaded header, or the end of a table of the page before.
+    found = [one for one in ruled if len(one.rows or ()) > 1 or one.top < 0.2 * page.height]
     for block in page.blocks or ():
         if block.kind != "table" or block.bbox is None:
             continue
         x0, top = block.bbox.x, block.bbox.y
         x1, bottom = x0 + block.bbox.width, top + block.bbox.height
         rows = [[cell.text for cell in row] for row in [*([block.header] if block.header else []), *(block.rows or [])]]
-        rows = [[re.sub(r"\*\*|<br>", lambda m: "\n" if m.group() == "<br>" else "", cell) for cell in row]
-                for row in rows]
-        if any(_overlap((x0, top, x1, bottom), (t.x0, t.top, t.x1, t.bottom)) for t in found) or len(rows) < 2:
+        drawn_over = [t for t in found if _overlap((x0, top, x1, bottom), (t.x0, t.top, t.x1, t.bottom))]
+        if len(rows) < 2 or any(len(t.rows or ()) > 1 for t in drawn_over):
             continue
         inside = [run for run in runs if x0 - 2 <= (run.x0 + run.x1) / 2 <= x1 + 2
                   and top - 2 <= (run.top + run.bottom) / 2 <= bottom + 2]
+        columns = max(map(len, rows))
+        if not inside:
+            continue
+        stated = [[cell.replace("**", "").replace("<br>", "\n") for cell in row] for row in rows]
+        rows = open_table(inside, columns) or (stated if _keeps_runs(stated, inside) else [])
         text = " ".join(cell for row in rows for cell in row)
         if _LEADER.search(text) or all(run.mono for run in inside):  # a table of contents; a program
             continue
         recall, _ = agreement(text, " ".join(run.text for run in inside))
-        if recall >= 0.95 and max(map(len, rows)) >= 2:  # a table that loses words is read as text
+        if recall >= 0.95 and columns >= 2:  # a table that loses words is read as text
+            found = [t for t in found if t not in drawn_over]
             found.append(Line(inside, x0=x0, top=top, x1=x1, bottom=bottom, rows=rows,
                               size=max((run.size for run in inside), default=10.0)))
     return found
+
+
+def _keeps_runs(rows: list[list[str]], runs: list[Run]) -> bool:
+    """Does nearly every run stand whole in one cell and below one head? Else the cells are cut or glued wrongly."""
+    cells = [" ".join(cell.split()) for row in rows for cell in row]
+    top = min(run.top for run in runs)
+    heads = [(run.x0 + run.x1) / 2 for run in runs if run.top < top + 0.5 * run.size]
+    broken = sum(not any(" ".join(run.text.split()) in cell for cell in cells)
+                 or sum(run.x0 < head < run.x1 for head in heads) > 1 for run in runs)
+    return broken <= 0.2 * len(runs)
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -279,7 +311,7 @@ def _running(pages: dict[int, list[Line]], heights: dict[int, float]) -> tuple[d
         only_number = shape.strip("#-–—| ./[]()") in ("", "page", "page # of", "seite", "seite # von", "p")
         often = len(shapes[shape]) >= min(3, len(pages)) and len(shapes[shape]) >= max(0.2 * len(pages), 2)
         same_height = len(at.get(height, ())) >= 3 and len(at[height]) >= 0.5 * len(pages) and "#" in shape
-        if often or same_height or (only_number and len(pages) >= 2):
+        if often or same_height or (only_number and (len(pages) >= 2 or len(shape) > 3)):
             found.setdefault(number, set()).add(id(line))
             texts[line.text if not only_number else "#"] += 1
     return found, [text for text, _ in texts.most_common(10)]
