@@ -91,6 +91,30 @@ def test_speed_ratios_are_taken_within_a_round():
     assert math.isclose(found["held_out_loss_disagreement"], 0.005)
 
 
+def test_cutting_answers_helps_a_rambling_base(tiny):
+    medquad = script("assistant_medquad")
+    reference = "gout is a form of arthritis"
+    rows = [{"system": system, "example": "e1", "reference": reference, "answer": answer}
+            for system, answer in (("tuned", reference), ("base", reference + " and so on" * 20))]
+    found = medquad.by_limit(tiny, rows, 256)  # the tiny tokenizer has one token a letter
+    assert found["32"]["before"] > 0.9  # cut soon after the right words
+    assert found["256"]["before"] < 0.3 and found["256"]["after"] == pytest.approx(1.0)
+    assert list(found) == ["32", "64", "96", "128", "192", "256"]
+
+
+def test_goals_are_judged_from_the_figures():
+    medquad = script("assistant_medquad")
+    result = {
+        "differences": [{"system": "tuned", "against": "base", "metric": "token_f1", "low": 0.01, "value": 0.03}],
+        "judged": {"test": {"change": -0.2, "low": -0.21, "high": -0.19, "before": 2.5, "after": 2.0, "n": 9},
+                   "general": {"change": 0.02, "low": 0.0, "high": 0.04, "before": 2.5, "after": 2.55, "n": 9}},
+        "token_f1_by_limit": {"64": {"before": 0.3, "low": -0.01}, "256": {"before": 0.2, "low": 0.02}},
+        "retention": {"token_loss": {"relative_rise": 0.06}}, "minutes": 50.0}
+    reached = [goal["reached"] for goal in medquad.goals(result).values()]
+    # the base is best at 64 tokens, where the tuned model does not surely win; the own probe rose by 6 %
+    assert reached == [True, True, False, False, True]
+
+
 def test_a_record_becomes_a_page_with_headings_paragraphs_and_lists():
     page = script("assistant_documents").page(
         "<Document><Focus>Gout &amp; joints</Focus><QAPairs><QAPair><Question>What is gout ?</Question>"
