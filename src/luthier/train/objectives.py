@@ -136,7 +136,7 @@ class Path:
 
 def choose(module: Any, probe: Sequence[Batch], *, tolerance: float) -> Path:
     """The fastest way to the model's own loss and gradient: chunked output layer, luthier attention, faster layers,
-    each kept only where the loss on `probe` stays within `tolerance` and the gradient within 10 times that (relative)
+    each kept only where the loss on `probe` stays within `tolerance` and the gradient within 100 times that (relative)
     of what the untouched model gives. Changes the module's attention and layers.
 
     `probe` holds batches of one unpadded example. While comparing, the trainable weights are shaken: a fresh LoRA's B
@@ -149,17 +149,20 @@ def choose(module: Any, probe: Sequence[Batch], *, tolerance: float) -> Path:
         reference = _probe(plain, probe, parameters)
         objective: Objective = plain
 
-        def distance() -> tuple[float, float]:
-            loss, gradient = _probe(objective, probe, parameters)
-            return (abs(loss - reference[0]) / max(abs(reference[0]), 1e-9),
-                    float((gradient - reference[1]).norm() / reference[1].norm().clamp_min(1e-12)))
+        found = (0.0, 0.0)
 
         def same() -> bool:
+            nonlocal found
             try:
-                loss, gradient = distance()
+                loss, gradient = _probe(objective, probe, parameters)
             except NotImplementedError:  # a family whose layers ask for more than plain causal attention
                 return False
-            return loss <= tolerance and gradient <= 10 * tolerance
+            distance = (abs(loss - reference[0]) / max(abs(reference[0]), 1e-9),
+                        float((gradient - reference[1]).norm() / reference[1].norm().clamp_min(1e-12)))
+            if distance[0] > tolerance or distance[1] > 100 * tolerance:
+                return False
+            found = distance
+            return True
 
         with contextlib.suppress(TypeError, AttributeError):  # no decoder, or an output that is not one linear layer
             objective = Chunked(module)
@@ -178,7 +181,6 @@ def choose(module: Any, probe: Sequence[Batch], *, tolerance: float) -> Path:
                 kept.append(name)
             elif undo is not None:
                 undo()
-        found = distance()
     return Path(objective, tuple(kept), model.config._attn_implementation, *found)
 
 

@@ -107,7 +107,7 @@ class _Run:
             bare.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             bare.enable_input_require_grads()
         self.probe = _probe(self.rendered, spec.pass_tokens)
-        single = [collate([example], "none").to(self.where.device) for example in self.probe]
+        single = [collate([example], "none").to(self.where.device) for example in self.probe[:2]]
         with contract.in_float32(module) as exact:
             self.path = objectives.choose(module, single, tolerance=1e-5 if exact else 2e-2)
         packs = self.path.attention == attention.NAME
