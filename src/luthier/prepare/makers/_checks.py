@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from luthier.prepare.makers._teacher import SHOWN, Candidate
 from luthier.prepare.makers._text import (
@@ -107,7 +108,7 @@ def grounded(candidate: Candidate, passage: Passage, language: str, *, min_suppo
     shared = set(content(candidate.question, language)) & set(content(candidate.answer, language))
     if candidate.focus and not shared:
         return Verdict("off-topic", "question and answer share no word", supported, quote)
-    framed = _frames(candidate.question) - _frames(f"{passage.headed} {candidate.answer}")
+    framed = _frames(candidate.question) - _frames(f"{passage.text} {candidate.answer}")
     if framed:
         return Verdict("off-topic", f"the passage speaks of no {' or '.join(sorted(framed))}", supported, quote)
     wrong = _wrong_kind(candidate.question, candidate.answer)
@@ -123,12 +124,19 @@ def _frames(text: str) -> set[str]:
         r"total|first|last|history|meaning|origin|example|benefit|advantage|disadvantage|role|impact)s?\b", text, re.IGNORECASE)}
 
 
+def _figures(text: str) -> set[str]:
+    """Numbers of a text in digits and, up to twelve, in words."""
+    return numbers(text) | {word.lower() for word in re.findall(
+        r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn)\b",
+        text, re.IGNORECASE)}
+
+
 def _wrong_kind(question: str, answer: str) -> str:
     """Why the answer cannot answer this kind of question; empty when it can."""
     if _QUANTITY.search(question):
         if not _AMOUNT.search(answer):
             return "the question asks for an amount or a time, the answer gives none"
-        if numbers(answer) and numbers(answer) <= numbers(question):
+        if _figures(answer) and _figures(answer) <= _figures(question):
             return "the question already holds the figure it asks for"
     asked = re.match(r"what (?:is|are) (?:the |an? )?(.{2,60}?)\?$", question, re.IGNORECASE)
     if asked and key(asked[1]) in key(answer) and not re.search(
@@ -139,22 +147,16 @@ def _wrong_kind(question: str, answer: str) -> str:
 
 
 class Repeats:
-    """Finds questions that were asked before: exactly, by word pairs, or by meaning where vectors are given."""
+    """Finds questions that were asked before: exactly, by word pairs within a passage, or by meaning where unit vectors
+    are given."""
 
-    def __init__(self, known: Sequence[str], *, near: float, semantic: float | None,
-                 encode: Callable[[Sequence[str]], object] | None):
-        self.near, self.semantic, self._encode = near, semantic, encode
+    def __init__(self, known: Sequence[str], *, near: float, semantic: float | None):
+        self.near, self.semantic = near, semantic
         self._exact = {key(question) for question in known}
         self._inside: dict[str, list[str]] = {}
-        self._vectors: list[object] = []
+        self._vectors: list[Any] = []
 
-    def vectors(self, questions: Sequence[str]) -> list[object]:
-        """Unit vectors of the questions; empty without an encoder."""
-        if self.semantic is None or self._encode is None or not questions:
-            return []
-        return list(self._encode(questions))  # type: ignore[call-overload]
-
-    def find(self, question: str, passage: str, vector: object | None) -> tuple[str, str]:
+    def find(self, question: str, passage: str, vector: Any) -> tuple[str, str]:
         """(reason, detail) when it repeats, ("", "") when it is new; remembers nothing."""
         if key(question) in self._exact:
             return "duplicate", "the same question was made before"
@@ -164,12 +166,12 @@ class Repeats:
         if vector is not None and self._vectors and self.semantic is not None:
             import numpy as np
 
-            cosine = float(np.max(np.stack(self._vectors) @ np.asarray(vector)))  # type: ignore[arg-type]
+            cosine = float(np.max(np.stack(self._vectors) @ np.asarray(vector)))
             if cosine >= self.semantic:
                 return "near-duplicate", f"cosine {cosine:.2f} to an earlier question"
         return "", ""
 
-    def add(self, question: str, passage: str, vector: object | None) -> None:
+    def add(self, question: str, passage: str, vector: Any) -> None:
         self._exact.add(key(question))
         self._inside.setdefault(passage, []).append(question)
         if vector is not None:

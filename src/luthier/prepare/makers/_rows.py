@@ -107,8 +107,12 @@ def _guess(raw: bytes) -> tuple[str, str]:
         from charset_normalizer import from_bytes
     except ImportError:
         return "cp1252", raw.decode("cp1252", "replace")
-    best = from_bytes(raw, cp_isolation=["cp1252", "cp1250", "cp1251", "shift_jis", "gb18030", "euc_kr", "big5"]).best()
-    return (best.encoding, str(best)) if best else ("cp1252", raw.decode("cp1252", "replace"))
+    found = from_bytes(raw, cp_isolation=["cp1252", "cp1250", "cp1251", "shift_jis", "gb18030", "euc_kr", "big5"])
+    best = found.best()
+    western = next((match for match in found if match.encoding == "cp1252" or "cp1252" in match.could_be_from_charset), None)
+    if best is None or (western is not None and western.chaos <= best.chaos):
+        return "cp1252", raw.decode("cp1252", "replace")
+    return best.encoding, str(best)
 
 
 def _json(text: str, name: str) -> Iterator[Row | BadRow]:

@@ -126,7 +126,7 @@ class Definition(Spec):
             verb = "are" if re.match(r"(?:\S+ ){0,6}?are ", found.meaning[len(found.article):]) else "is"
             return f"What {verb} {found.article.lower()}{wording.heading(found.term)}?", found.meaning
         if found.form == "sentence" and language == "de":
-            return f"Was ist {found.article.lower()}{found.term}?", found.meaning
+            return f"Was ist {' '.join(filter(None, (found.article.lower(), found.term)))}?", found.meaning
         question = words.meaning(found.term, title, int(digest(found.term), 16))
         short = found.meaning[:1].islower() or len(found.meaning.split()) < 8 or not ends_well(found.meaning)
         answer = f"{found.term}: {found.meaning}" if short else found.meaning
@@ -214,7 +214,8 @@ def _defining(rest: str, article: str, verb: str) -> bool:
     if article.strip() == "The" and verb.split()[-1] in ("a", "an"):
         return len(head.split()) >= 5
     marked = re.search(r"\b(?:that|which|who|whose|where|used|designed|caused|characterized|characterised|made|in which|"
-                       r"for|of|between|consisting|containing|responsible|with|by)\b", head)
+                       r"for|of|between|consisting|containing|responsible|with|by|"
+                       r"für|von|zwischen|mit|durch|zum|zur)\b|, (?:der|die|das|den|dem|deren|dessen|in|bei|mit)\b", head)
     return bool(marked) and len(head.split()) >= 4
 
 

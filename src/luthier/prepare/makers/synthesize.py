@@ -70,6 +70,9 @@ class Synthesize(Spec):
     """Share of the answer's content words that must stand in the passage. Its numbers must all stand there."""
     min_question_support: float = Field(default=0.6, ge=0, le=1)
     """Share of the question's content words that must stand in passage or answer."""
+    min_relevance: float = Field(default=0.5, ge=-1, le=1)
+    """Least cosine between question and answer in the style `sentence`, where small teachers wander off. Needs an index
+    with vectors."""
     near: float = Field(default=0.75, gt=0, le=1)
     """Questions of one passage whose word pairs overlap this much (Jaccard) are repeats."""
     semantic: float | None = Field(default=0.95, gt=0, le=1)
@@ -238,12 +241,14 @@ class Synthesize(Spec):
         language, retriever = context.task.language, context.retriever()
         questions = [candidate.question for _, candidate in candidates]
         hits = retriever.search(questions, self.top_k)
-        encode = retriever.encoder.encode if self.semantic is not None and retriever.spec.mode != "keywords" else None
-        repeats = Repeats([e.question for e in context.examples], near=self.near, semantic=self.semantic, encode=encode)
-        vectors = repeats.vectors(questions)
+        encode = retriever.encoder.encode if retriever.spec.mode != "keywords" else None
+        repeats = Repeats([e.question for e in context.examples], near=self.near, semantic=self.semantic)
+        asked = encode(questions) if encode else ()
+        vectors = list(asked) if self.semantic is not None else []
+        answers = encode([candidate.answer for _, candidate in candidates]) if encode and self._style == "sentence" else ()
         for number, (passage, candidate) in enumerate(candidates):
             candidate = Candidate(candidate.question, _teacher.tidy_answer(candidate.answer), candidate.focus)
-            vector = vectors[number] if vectors else None
+            vector = vectors[number] if len(vectors) else None
             reason, detail = form(candidate, language)
             verdict = grounded(candidate, passage, language, min_support=self.min_support,
                                min_question=self.min_question_support)
@@ -259,6 +264,8 @@ class Synthesize(Spec):
                 reason, detail = verdict.reason, verdict.detail
             if not reason and not found:
                 reason, detail = "not-retrieved", f"its own passage is not among the first {self.top_k} hits"
+            if not reason and len(answers) and (cosine := float(answers[number] @ asked[number])) < self.min_relevance:
+                reason, detail = "off-topic", f"cosine {cosine:.2f} between question and answer"
             if reason:
                 yield drop(passage.id, self.kind, reason, f"{passage.citation}: {detail}",
                            f"{candidate.question}\n{candidate.answer}")
