@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
 
 from pydantic import Field
 
@@ -124,7 +124,7 @@ DEFAULT_MAKERS = ("faq", "table", "definition", "section", "unanswerable", "grou
 
 def default_makers() -> tuple[Maker, ...]:
     """Question–answer pairs found in the documents, then refusals, then the same with passages in the prompt."""
-    return tuple(MAKERS.get(kind)() for kind in DEFAULT_MAKERS)
+    return tuple(cast(Maker, MAKERS.get(kind)()) for kind in DEFAULT_MAKERS)
 
 
 class Prepare(Spec):

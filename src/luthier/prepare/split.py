@@ -52,7 +52,7 @@ class SplitBy(Spec):
         else:
             units = passage_units(passages)
         split_of_unit = self.shares(sorted(set(units.values())), seed=seed)
-        of_passage = {id: split_of_unit[unit] for id, unit in units.items()}
+        of_passage: dict[str, Split] = {id: split_of_unit[unit] for id, unit in units.items()}
         of_document: dict[str, Split] = {}
         if by == "document":
             of_document = {passage.document: of_passage[passage.id] for passage in passages}
@@ -66,15 +66,16 @@ class SplitBy(Spec):
         are three or more; the units whose hashes lie nearest to that split's range are moved. With many units this
         never happens, so splits are stable; with few it happens at most for the units nearest to a border.
         """
-        found = {unit: self.by_hash(unit, seed) for unit in units}
+        found: dict[str, Split] = {unit: self.by_hash(unit, seed) for unit in units}
         if len(units) < 3:
             return found
         wanted: list[tuple[Split, float]] = [
             ("test", self.test), ("validation", self.validation), ("train", 1 - self.test - self.validation)
         ]
-        floors = {split: max(1, int(share * len(units) / 2)) for split, share in wanted if share > 0}
-        edges = {"test": (0.0, self.test), "validation": (self.test, self.test + self.validation),
-                 "train": (self.test + self.validation, 1.0)}
+        floors: dict[Split, int] = {split: max(1, int(share * len(units) / 2)) for split, share in wanted if share > 0}
+        edges: dict[Split, tuple[float, float]] = {
+            "test": (0.0, self.test), "validation": (self.test, self.test + self.validation),
+            "train": (self.test + self.validation, 1.0)}
         for split, floor in floors.items():
             low, high = edges[split]
             while sum(1 for value in found.values() if value == split) < floor:
