@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from luthier.errors import DataError, SpecError, UsageError
+from luthier.errors import DataError, MissingExtra, SpecError, UsageError
 from luthier.ingest.base import READERS, Ingest, ingest, read_documents, read_set_aside
 from luthier.progress import Silent
 from luthier.spec import load_yaml, parse
@@ -73,7 +73,7 @@ def test_documents_are_ordered_by_path_and_counted(folder, store):
     assert {k: made.summary[k] for k in ("documents", "set_aside", "ignored", "words", "pages", "readers")} == {
         "documents": 3, "set_aside": {}, "ignored": 0, "words": words, "pages": 0,
         "readers": {"html": 1, "markdown": 1, "text": 1}}
-    assert progress.said == [f"3 documents, {words} words"]
+    assert progress.said == []
 
 
 def test_the_same_folder_is_a_no_op_and_one_change_reads_one_file(folder, store):
@@ -162,13 +162,16 @@ def test_every_bad_file_is_set_aside_with_its_reason_and_stops_nobody(folder, st
     reasons = _bad_files(folder, make_pdf, flow)
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / "~$letter.docx").write_bytes(b"x")
-    made = ingest([folder], Ingest(max_mb=1), store=store)
+    progress = Counting()
+    made = ingest([folder], Ingest(max_mb=1), store=store, progress=progress)
     asides = read_set_aside(made)
     assert {a.path: a.reason for a in asides} == reasons
     assert all(a.detail for a in asides)
     assert [d.path for d in read_documents(made)] == ["a.txt", "b.md", "copy of good.pdf", "sub/c.html"]
     assert made.summary["set_aside"] == dict(sorted(Counter(reasons.values()).items()))
     assert made.summary["ignored"] == 2 and made.summary["pages"] == 1
+    assert progress.said[0] == "  set aside blank.txt: empty (no text found)" and len(progress.said) == 6
+    assert progress.said[-1] == "  and 12 more; see them with: luthier show ingest"
     assert "save it as DOCX" in next(a.detail for a in asides if a.path == "old.doc")
 
 
@@ -197,6 +200,8 @@ class BadReader(Spec):
             kept = [bytearray(1 << 20) for _ in range(100_000)]
         if text == "crash":
             os.abort()
+        if text == "import":
+            import no_such_parser.deep
         if text == "raise":
             raise ArithmeticError("a bug")
         yield source.document(reader="bad", media="text/bad", spans=[base.Span(text=text)])
@@ -218,6 +223,9 @@ def test_a_reader_of_the_users_own_and_what_its_failures_cost(folder, store):
     progress = Counting()
     (folder / "new.txt").write_text("Another file.")
     ingest([folder], spec, store=store, progress=progress)
+    (folder / "import.bad").write_text("import")
+    with pytest.raises(MissingExtra, match=r"reading import.bad needs the Python package 'no_such_parser'; install it"):
+        ingest([folder], spec, store=store)
     assert progress.read == 5, "what failed for want of time, memory or luck is tried again, what was read is not"
 
 

@@ -45,7 +45,7 @@ def tell_damage() -> Iterator[None]:
     """Turn what the office libraries raise on damaged files into `Refused`."""
     import zlib
 
-    from lxml import etree
+    import lxml.etree as etree
 
     try:
         yield

@@ -76,6 +76,8 @@ def read_file(readers: tuple[Portable, ...], limits: Limits, file: File) -> dict
                           "no text found" if not words else f"only {words} words")
     except Refused as refused:
         return {"kind": kind, "reason": refused.reason, "detail": refused.detail}
+    except ImportError as error:
+        return {"kind": "", "missing": (error.name or str(error)).partition(".")[0]}
     except PermissionError as error:
         return {"kind": "", "reason": "unreadable", "detail": error.strerror or str(error)}
     return {

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from luthier.errors import DataError
+from luthier.errors import DataError, MissingExtra
 from luthier.executors import Executor, Failure, Local
 from luthier.plugins import Seam
 from luthier.progress import Progress, Silent
@@ -150,7 +150,8 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
 
     The summary counts documents, set_aside {reason: n}, ignored, words, pages, page_warnings and readers {kind: n}.
     A changed file alone is read again; the same files are a cache hit that opens no parser. Raises UsageError for a
-    source that does not exist, DataError when not one file can be used.
+    source that does not exist, DataError when not one file can be used, MissingExtra when a reader's library is not
+    installed.
     """
     from luthier.ingest._files import collect
 
@@ -243,6 +244,9 @@ def _read_all(files: Sequence[Any], spec: Ingest, readers: Mapping[str, Any], st
             if isinstance(result, Failure):
                 records[file.name] = {"reason": result.reason, "detail": result.detail}
                 continue
+            if "missing" in result:
+                raise MissingExtra(f"reading {file.name} needs the Python package '{result['missing']}'; "
+                                   "install it with: pip install 'luthier[ingest]'")
             records[file.name] = result
             if result["kind"] and result.get("reason") != "changed":
                 cache.put(record_key(file, result["kind"]), json.dumps(result).encode())
@@ -286,12 +290,18 @@ def _nothing_usable(sources: Sequence[str | Path], asides: Sequence[SetAside], i
 
 
 def _tell(made: Artifact, progress: Progress) -> None:
-    summary = made.summary
-    aside = summary["set_aside"]
-    text = f"{summary['documents']} documents, {summary['words']:,} words"
-    if aside:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in aside.items())
-        text += f"; {sum(aside.values())} files set aside: {reasons}"
-    if summary["page_warnings"]:
-        text += f"; {summary['page_warnings']} page warnings"
-    progress.say(text, **{key: value for key, value in summary.items() if key not in ("made_at", "seconds")})
+    """Name what was set aside, so that nobody has to look for it."""
+    asides = read_set_aside(made)
+    for aside in asides[:NAMED]:
+        progress.say(f"  set aside {aside.path}: {aside.reason}{f' ({aside.detail})' if aside.detail else ''}",
+                     path=aside.path, reason=aside.reason)
+    if len(asides) > NAMED:
+        progress.say(f"  and {len(asides) - NAMED} more; see them with: luthier show ingest")
+    flagged = made.summary["page_warnings"]
+    if flagged:
+        progress.say(f"  {flagged} page{'s' * (flagged > 1)} with doubtful text; see page_warnings in documents.jsonl",
+                     page_warnings=flagged)
+
+
+NAMED = 5
+"""Files set aside that are named at the end of a run."""

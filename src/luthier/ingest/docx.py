@@ -218,7 +218,7 @@ def _numbering(opened: Any) -> dict[tuple[str, int], str]:
 
 def _notes(opened: Any) -> dict[str, str]:
     """Text of footnotes and endnotes by `footnote:2`."""
-    from lxml import etree
+    import lxml.etree as etree
 
     found = {}
     for relation in opened.part.rels.values():

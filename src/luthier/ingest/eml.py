@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -105,7 +105,7 @@ def _header(message: EmailMessage, name: str) -> str:
         return clean(str(raw))
 
 
-def _spans(part: EmailMessage, name: str = "") -> list[Span]:
+def _spans(part: MIMEPart, name: str = "") -> list[Span]:
     """Spans of one text part, by its media type and, where that says nothing, by its file name."""
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):

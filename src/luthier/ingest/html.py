@@ -63,7 +63,8 @@ class HtmlReader(Spec):
 
 def parse(data: bytes, encoding: str | None = None) -> Any:
     """The root element of a page, however broken its markup is."""
-    from lxml import etree, html
+    import lxml.etree as etree
+    from lxml import html
 
     if encoding is None and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         declared = re.search(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_-]+)", data[:4096])

@@ -177,7 +177,8 @@ def _title(meta: dict[str, Any], spans: list[Span]) -> str:
 
 
 def _layout(path: Path, wanted: int, form_fields: bool) -> Iterator[Any]:
-    from liteparse import LiteParse, ParseError
+    from liteparse.parser import LiteParse
+    from liteparse.types import ParseError
 
     parser = LiteParse(ocr_enabled=False, output_format="json", image_mode="off", extract_links=False, quiet=True,
                        extract_blocks=True, extract_vector_graphics=True, extract_form_fields=form_fields,

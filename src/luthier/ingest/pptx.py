@@ -154,7 +154,7 @@ def _drawing(shape: Any) -> Iterator[str]:
     for element in shape._element.iter():
         id = element.get("{http://schemas.openxmlformats.org/officeDocument/2006/relationships}dm")
         if id and id in shape.part.rels and not shape.part.rels[id].is_external:
-            from lxml import etree
+            import lxml.etree as etree
 
             parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
             root = etree.fromstring(shape.part.rels[id].target_part.blob, parser)

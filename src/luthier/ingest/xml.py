@@ -48,7 +48,7 @@ class XmlReader(Spec):
 
 def parse(data: bytes) -> Any:
     """The root element. Files that declare entities are refused: expanding them can fill the memory, or read files."""
-    from lxml import etree
+    import lxml.etree as etree
 
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False,
                              remove_comments=True, remove_pis=True)
