@@ -175,7 +175,7 @@ def test_named_columns_win_over_guessed_ones(read):
     rows = [{"question": "A title", "ask": "Who repairs printers?", "tell": "The help desk.", "answer": "x"}]
     examples, _, _ = read("p.jsonl", rows, question="ask", answer="tell")
     assert examples[0].question == "Who repairs printers?" and examples[0].target == "The help desk."
-    with pytest.raises(DataError, match="no column 'asked'.*it has: question, ask, tell, answer"):
+    with pytest.raises(DataError, match=r"no column 'asked'.*it has: question, ask, tell, answer"):
         read("p.jsonl", rows, question="asked", answer="tell")
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_used_is_one_clear_sentence(read, content, message
 
 
 def test_a_missing_file_and_a_strange_one_are_told_before_any_work(tmp_path):
-    with pytest.raises(DataError, match="no file or folder at nowhere.csv"):
+    with pytest.raises(DataError, match=r"no file or folder at nowhere.csv"):
         Pairs(path="nowhere.csv").inputs(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds none of"):

@@ -65,7 +65,7 @@ def form(candidate: Candidate, language: str) -> tuple[str, str]:
     if _ECHO.search(question) or shown >= 0.5:
         return "echo", "the question repeats the instruction or its examples"
     said = content(question, language)
-    if len(set(said)) < 2 and language not in ("zh", "ja", "th"):
+    if candidate.focus and len(set(said)) < 2 and language not in ("zh", "ja", "th"):
         return "question-too-short", "it names nothing that could be looked up"
     if len(set(said)) < len(said) - 1 or re.search(r"\b(\w{4,})\b(?: \w+){1,2} \1\b", question, re.IGNORECASE):
         return "odd-question", "it repeats its own words"

@@ -18,7 +18,7 @@ from pydantic import Field
 from luthier.plugins import register
 from luthier.prepare.base import MAKERS, OWN_SPLIT
 from luthier.prepare.makers._examples import drop
-from luthier.prepare.makers._text import support
+from luthier.prepare.makers._text import numbers, support
 from luthier.spec import Spec
 from luthier.types import Dropped, Example, Message, Origin, Passage, digest
 
@@ -37,8 +37,8 @@ class Ground(Spec):
     cite: bool = True
     """End the answer with the number of its passage, like [1], as the prompt asks for."""
     max_support: float = Field(default=0.6, ge=0, le=1)
-    """Where the own passage is left out, passages that hold more than this share of the answer's content words are
-    left out too, for they may answer the question."""
+    """Where the own passage is left out, passages that hold more than this share of the answer's content words and all
+    of its numbers are left out too, for they may answer the question."""
 
     per_document: ClassVar[bool] = False
     uses_retriever: ClassVar[bool] = True
@@ -62,6 +62,10 @@ class Ground(Spec):
             hits = context.retriever(split).search([e.question for e in chosen], context.rag.top_k + 4)
             for example, found in zip(chosen, hits):
                 ranked = [by_id[hit.passage.id] for hit in found if hit.passage.id in by_id]
+                if not ranked:
+                    yield drop(example.id, self.kind, "nothing-found", f"{example.origin.where}: search finds no passage of "
+                               f"{split}", example.question)
+                    continue
                 if "unanswerable" in example.tags:
                     counts["unanswerable"] += 1
                     yield self._copy(example, ranked[:context.rag.top_k], [], context)
@@ -93,8 +97,10 @@ class Ground(Spec):
     def _others(self, example: Example, ranked: Sequence[Passage], own: Sequence[Passage], context: MakeContext
                 ) -> list[Passage]:
         language, taken = context.task.language, {passage.id for passage in own}
-        return [p for p in ranked if p.id not in taken
-                and support(example.target or "", p.headed, language) <= self.max_support]
+        answer = example.target or ""
+        figures = numbers(answer)
+        return [p for p in ranked if p.id not in taken and (
+            support(answer, p.headed, language) <= self.max_support or not figures <= numbers(p.headed))]
 
     def _copy(self, example: Example, passages: Sequence[Passage], own: Sequence[Passage], context: MakeContext) -> Example:
         """The example with these passages in its prompt; without own ones among them the answer is the refusal."""

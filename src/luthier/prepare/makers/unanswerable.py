@@ -20,7 +20,7 @@ from luthier.prepare.makers._examples import Places, chat_example, chat_input, d
 from luthier.prepare.makers._foreign import QUESTIONS
 from luthier.prepare.makers._phrases import phrases
 from luthier.prepare.makers._sections import Section, sections
-from luthier.prepare.makers._text import content, support
+from luthier.prepare.makers._text import content, key, support
 from luthier.prepare.makers._wording import Wording
 from luthier.prepare.makers.section import is_asked
 from luthier.spec import Spec
@@ -127,7 +127,8 @@ class Unanswerable(Spec):
             homes.setdefault(passage.document, {}).setdefault(context.split_of(passage.id), passage.id)
         by_id = {passage.id: passage for passage in context.passages}
         topics = [(document, section) for document in context.documents for section in sections(document)
-                  if is_asked(section) and content(section.heading, language)]
+                  if is_asked(section) and content(section.heading, language)
+                  and key(section.heading) not in (key(document.title), key(Wording(document, language).title))]
         for document, section in sorted(topics, key=lambda t: digest(str(context.seed), t[0].path, t[1].heading)):
             found = places.find(document, section.start, section.end, section.text()[:400])
             if not found:
