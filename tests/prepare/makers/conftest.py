@@ -23,7 +23,9 @@ from luthier.types import Document, Dropped, Example, Passage, Span, Split, dige
 Piece = str | tuple[str, str] | Span
 
 
-def document(*pieces: Piece, path: str = "handbook.md", title: str = "Staff Handbook", reader: str = "markdown") -> Document:
+def document(
+    *pieces: Piece, path: str = "handbook.md", title: str = "Staff Handbook", reader: str = "markdown"
+) -> Document:
     """A document: "# x" headings, "- x" or "1. x" lists, "| x |" tables, ```code, other text as paragraphs."""
     spans = []
     for line, piece in enumerate(pieces, 1):
@@ -38,8 +40,15 @@ def document(*pieces: Piece, path: str = "handbook.md", title: str = "Staff Hand
             kind = "table" if text.startswith("|") else "list" if text[:2] in ("- ", "1.") else "paragraph"
             spans.append(Span(text=text, kind=kind, line=line))
     body = "\n".join(span.text for span in spans)
-    return Document(id=digest(path, body), path=path, sha256=digest(body, length=64), media="text/markdown", reader=reader,
-                    title=title, spans=tuple(spans))
+    return Document(
+        id=digest(path, body),
+        path=path,
+        sha256=digest(body, length=64),
+        media="text/markdown",
+        reader=reader,
+        title=title,
+        spans=tuple(spans),
+    )
 
 
 def passages_of(documents: Sequence[Document], *, max_tokens: int = 220) -> list[Passage]:
@@ -70,9 +79,19 @@ def context(tmp_path: Path) -> Callable[..., MakeContext]:
             inside = [p for p in passages if wanted is None or split_of(p.id) == wanted]
             return build_retriever(inside, Index(mode="keywords"), language=task.language, cache=None, root=tmp_path)
 
-        made = MakeContext(documents=documents, passages=passages, task=task, split_of=split_of, seed=0, root=tmp_path,
-                           cache=Store(tmp_path / "store").cache("prepare"), progress=Says(), rag=Rag(), examples=tuple(examples),
-                           build_retriever=search)
+        made = MakeContext(
+            documents=documents,
+            passages=passages,
+            task=task,
+            split_of=split_of,
+            seed=0,
+            root=tmp_path,
+            cache=Store(tmp_path / "store").cache("prepare"),
+            progress=Says(),
+            rag=Rag(),
+            examples=tuple(examples),
+            build_retriever=search,
+        )
         return replace(made, **changes)
 
     return give

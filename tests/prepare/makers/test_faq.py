@@ -16,17 +16,32 @@ def qa(examples):
 
 
 def test_a_heading_that_asks_is_answered_by_its_section(context, run, doc):
-    examples, _ = run(Faq(), context(doc(
-        "# FAQ", "## How do I reset my password?", "Open the portal and choose Forgot password.", "- The link lives one hour.",
-        "## Opening hours", "We are open from 9 to 5.")))
+    examples, _ = run(
+        Faq(),
+        context(
+            doc(
+                "# FAQ",
+                "## How do I reset my password?",
+                "Open the portal and choose Forgot password.",
+                "- The link lives one hour.",
+                "## Opening hours",
+                "We are open from 9 to 5.",
+            )
+        ),
+    )
     assert qa(examples) == {
         "How do I reset my password?": "Open the portal and choose Forgot password.\n\n- The link lives one hour."}
     origin = examples[0].origin
     assert origin.maker == "document" and origin.where == "handbook.md, line 3"
-    assert origin.evidence and origin.evidence in "Open the portal and choose Forgot password.\n\n- The link lives one hour."
+    assert (
+        origin.evidence
+        and origin.evidence in "Open the portal and choose Forgot password.\n\n- The link lives one hour."
+    )
 
 
-@pytest.mark.parametrize(("asked", "told"), [("Q:", "A:"), ("Question 4:", "Answer 4:"), ("Frage:", "Antwort:"), ("**Q:**", "**A:**")])
+@pytest.mark.parametrize(
+    ("asked", "told"), [("Q:", "A:"), ("Question 4:", "Answer 4:"), ("Frage:", "Antwort:"), ("**Q:**", "**A:**")]
+)
 def test_marked_pairs_in_paragraphs(context, run, doc, asked, told):
     examples, _ = run(Faq(), context(doc(
         "# Help", f"{asked} May guests park in the yard?", f"{told} Yes, guests may park in the yard until six.",
@@ -36,9 +51,20 @@ def test_marked_pairs_in_paragraphs(context, run, doc, asked, told):
 
 
 def test_marked_pairs_inside_one_paragraph(context, run, doc):
-    examples, _ = run(Faq(), context(doc(
-        "# Help", "Q: May guests park in the yard?\nA: Yes, until six.\nQ: Is the canteen open on Fridays?\nA: Only until two.")))
-    assert qa(examples) == {"May guests park in the yard?": "Yes, until six.", "Is the canteen open on Fridays?": "Only until two."}
+    examples, _ = run(
+        Faq(),
+        context(
+            doc(
+                "# Help",
+                "Q: May guests park in the yard?\nA: Yes, until six.\nQ: Is the canteen open on Fridays?\nA: "
+                "Only until two.",
+            )
+        ),
+    )
+    assert qa(examples) == {
+        "May guests park in the yard?": "Yes, until six.",
+        "Is the canteen open on Fridays?": "Only until two.",
+    }
 
 
 def test_bold_questions_take_only_their_own_paragraph(context, run, doc):
@@ -49,14 +75,24 @@ def test_bold_questions_take_only_their_own_paragraph(context, run, doc):
 
 
 def test_tables_with_question_and_answer_columns(context, run, doc):
-    examples, _ = run(Faq(), context(doc(
-        "# Help", "| No | Question | Answer |\n|---|---|---|\n| 1 | Who repairs the printers? | The help desk repairs printers. |\n"
-        "| 2 | Who orders toner? | |")))
+    examples, _ = run(
+        Faq(),
+        context(
+            doc(
+                "# Help",
+                "| No | Question | Answer |\n|---|---|---|\n| 1 | Who repairs the printers? | The help desk "
+                "repairs printers. |\n"
+                "| 2 | Who orders toner? | |",
+            )
+        ),
+    )
     assert qa(examples) == {"Who repairs the printers?": "The help desk repairs printers."}
 
 
 def test_a_question_without_an_answer_is_dropped_with_its_reason(context, run, doc):
-    examples, dropped = run(Faq(), context(doc("# FAQ", "## Is there a gym?", "## Is there a pool?", "There is a pool on floor 2.")))
+    examples, dropped = run(
+        Faq(), context(doc("# FAQ", "## Is there a gym?", "## Is there a pool?", "There is a pool on floor 2."))
+    )
     assert [e.question for e in examples] == ["Is there a pool?"]
     assert [(d.reason, "Is there a gym?" in d.item) for d in dropped] == [("no-answer", True)]
 
@@ -65,7 +101,10 @@ def test_a_question_that_needs_its_page_is_given_its_heading(context, run, doc):
     examples, _ = run(Faq(), context(doc(
         "# Help", "## Refunds", "### How long does it take?", "A refund takes seven working days.",
         "### If I pay a refund fee by card, is it returned?", "Card fees are returned in full.")))
-    assert [e.question for e in examples] == ["Refunds: How long does it take?", "If I pay a refund fee by card, is it returned?"]
+    assert [e.question for e in examples] == [
+        "Refunds: How long does it take?",
+        "If I pay a refund fee by card, is it returned?",
+    ]
 
 
 def test_an_answer_ends_at_a_sentence_never_inside_a_word(context, run, doc):
@@ -76,8 +115,18 @@ def test_an_answer_ends_at_a_sentence_never_inside_a_word(context, run, doc):
 
 
 def test_one_question_with_two_answers_is_ambiguous(context, run, doc):
-    examples, dropped = run(Faq(), context(doc(
-        "# FAQ", "## Who signs invoices?", "The head of finance signs invoices.", "## Who signs invoices?", "The director signs them.")))
+    examples, dropped = run(
+        Faq(),
+        context(
+            doc(
+                "# FAQ",
+                "## Who signs invoices?",
+                "The head of finance signs invoices.",
+                "## Who signs invoices?",
+                "The director signs them.",
+            )
+        ),
+    )
     assert len(examples) == 1 and [d.reason for d in dropped] == ["ambiguous"]
 
 
@@ -89,8 +138,14 @@ def test_text_that_was_removed_as_a_duplicate_makes_no_example(context, run, doc
 
 
 def test_a_mails_questions_carry_its_subject(context, run, doc):
-    mail = doc("Dear customers,", "## Who is affected?", "Owners of the heater H2 are affected.", title="Recall of heater H2",
-               path="recall.eml", reader="eml")
+    mail = doc(
+        "Dear customers,",
+        "## Who is affected?",
+        "Owners of the heater H2 are affected.",
+        title="Recall of heater H2",
+        path="recall.eml",
+        reader="eml",
+    )
     examples, _ = run(Faq(), context(mail))
     assert [e.question for e in examples] == ["Recall of heater H2: Who is affected?"]
 
@@ -106,5 +161,9 @@ def test_every_pair_of_a_medquad_page_is_found(context, run):
     raw = file.read_bytes()
     page = next(iter(XmlReader().read(Source(path=file, name=file.name, sha256="0" * 64, head=raw[:16384]))))
     examples, dropped = run(Faq(max_answer=4000), context(page))
-    wanted = {q.text.replace("What is (are)", "What is").replace(" ?", "?") for q in ElementTree.parse(file).iter("Question")}
-    assert {e.question.replace("??", "?") for e in examples} | {d.item for d in dropped} >= wanted and len(examples) >= len(wanted) - 1
+    wanted = {
+        q.text.replace("What is (are)", "What is").replace(" ?", "?") for q in ElementTree.parse(file).iter("Question")
+    }
+    assert {e.question.replace("??", "?") for e in examples} | {d.item for d in dropped} >= wanted and len(
+        examples
+    ) >= len(wanted) - 1

@@ -14,15 +14,34 @@ from luthier.prepare.makers.ground import Ground
 from luthier.task import Task
 from luthier.types import Example, Message, Origin
 
-TOPICS = ["lift", "printer", "canteen", "garage", "library", "garden", "archive", "laundry", "studio", "kiosk", "sauna", "chapel"]
+TOPICS = [
+    "lift",
+    "printer",
+    "canteen",
+    "garage",
+    "library",
+    "garden",
+    "archive",
+    "laundry",
+    "studio",
+    "kiosk",
+    "sauna",
+    "chapel",
+]
 
 
 @pytest.fixture
 def asked(context, run, doc):
     """A context with one FAQ example a topic, all of one split or by a given rule."""
     def go(split="train", **changes):
-        pieces = [piece for n, topic in enumerate(TOPICS) for piece in (
-            f"## Who repairs the {topic}?", f"The {topic} is repaired by team number {n + 20} within {n + 3} days of the report.")]
+        pieces = [
+            piece
+            for n, topic in enumerate(TOPICS)
+            for piece in (
+                f"## Who repairs the {topic}?",
+                f"The {topic} is repaired by team number {n + 20} within {n + 3} days of the report.",
+            )
+        ]
         found = context(doc("# House rules", *pieces, title="House rules"), split=split, **changes)
         examples, _ = run(Faq(), found)
         assert len(examples) == len(TOPICS)
@@ -76,7 +95,9 @@ def test_without_the_own_passage_the_answer_is_the_refusal_and_no_passage_holds_
         shown = passages_in(found, example)
         assert example.target == found.task.refusal and set(example.tags) == {"grounded", "unanswerable"}
         assert shown and before.origin.passages[0] not in {p.id for p in shown}
-        assert not any(support(before.target, p.headed) > 0.6 and numbers(before.target) <= numbers(p.headed) for p in shown)
+        assert not any(
+            support(before.target, p.headed) > 0.6 and numbers(before.target) <= numbers(p.headed) for p in shown
+        )
 
 
 def test_an_own_passage_that_search_misses_is_put_in_and_fits_the_budget(asked, run):

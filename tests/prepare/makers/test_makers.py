@@ -23,12 +23,21 @@ def test_every_maker_is_a_documented_frozen_spec(kind):
     check_spec(MAKERS, spec(kind))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("pairs", "synthesize", "ground", "unanswerable")])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("pairs", "synthesize", "ground", "unanswerable")]
+)
 def test_same_input_same_examples_and_no_maker_assigns_a_split(kind, context, run, doc):
-    page = doc("# Staff Handbook", "## Annual leave", "Every employee has 28 days of annual leave. Leave is booked in the portal.",
-               "## What is the notice period?", "The notice period is four weeks to the end of a month.",
-               "## Grades", "| Grade | Notice period |\n|---|---|\n| 1 | 4 weeks |\n| 2 | 8 weeks |",
-               "## Terms", "A shift is a block of working time that one team covers.")
+    page = doc(
+        "# Staff Handbook",
+        "## Annual leave",
+        "Every employee has 28 days of annual leave. Leave is booked in the portal.",
+        "## What is the notice period?",
+        "The notice period is four weeks to the end of a month.",
+        "## Grades",
+        "| Grade | Notice period |\n|---|---|\n| 1 | 4 weeks |\n| 2 | 8 weeks |",
+        "## Terms",
+        "A shift is a block of working time that one team covers.",
+    )
     first, _ = run(spec(kind), context(page))
     again, _ = run(spec(kind), context(page))
     assert first and first == again

@@ -1,4 +1,4 @@
-"""The user's own pairs: every usual format read, every bad row reported with its file and line, nothing lost silently."""
+"""The user's own pairs: every usual format read, every bad row told with its file and line, nothing lost silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ MEDQUAD = Path(__file__).parents[3].parent / "shared" / "data" / "medquad"
 
 CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who repairs printers?"},
                      {"role": "assistant", "content": "The help desk."}]}
-SHAREGPT = {"conversations": [{"from": "human", "value": "Who repairs printers?"}, {"from": "gpt", "value": "The help desk."}]}
+SHAREGPT = {
+    "conversations": [{"from": "human", "value": "Who repairs printers?"}, {"from": "gpt", "value": "The help desk."}]
+}
 ALPACA = {"instruction": "Translate to German.", "input": "printer", "output": "Drucker"}
 
 
@@ -62,8 +64,14 @@ def test_sharegpt(read):
 
 
 def test_alpaca_with_and_without_input_and_with_history(read):
-    examples, _, notes = read("a.jsonl", [ALPACA, {**ALPACA, "instruction": "Say hello.", "input": ""},
-                                          {**ALPACA, "instruction": "Again.", "input": "", "history": [["Hi?", "Hello."]]}])
+    examples, _, notes = read(
+        "a.jsonl",
+        [
+            ALPACA,
+            {**ALPACA, "instruction": "Say hello.", "input": ""},
+            {**ALPACA, "instruction": "Again.", "input": "", "history": [["Hi?", "Hello."]]},
+        ],
+    )
     assert notes["format"] == "alpaca"
     assert [turns(e)[-1][1] for e in examples] == ["Translate to German.\n\nprinter", "Say hello.", "Again."]
     assert turns(examples[2])[:2] == [("user", "Hi?"), ("assistant", "Hello.")]
@@ -81,9 +89,14 @@ def test_columns_are_found_by_their_usual_names_or_because_there_are_two(read, q
 
 @pytest.mark.parametrize(("name", "sign"), [("p.csv", ","), ("p.csv", ";"), ("p.tsv", "\t"), ("p.csv", "|")])
 def test_csv_and_tsv_with_quotes_and_line_breaks(read, name, sign):
-    text = sign.join(["id", "question", "answer"]) + "\r\n" + sign.join(
-        ["1", f'"Who repairs{sign} if at all{sign} printers?"', '"The ""help"" desk.\r\nEvery day."']) + "\r\n" + sign.join(
-        ["2", "Who orders toner?", "The office."]) + "\r\n"
+    text = (
+        sign.join(["id", "question", "answer"])
+        + "\r\n"
+        + sign.join(["1", f'"Who repairs{sign} if at all{sign} printers?"', '"The ""help"" desk.\r\nEvery day."'])
+        + "\r\n"
+        + sign.join(["2", "Who orders toner?", "The office."])
+        + "\r\n"
+    )
     examples, dropped, _ = read(name, text)
     assert not dropped
     assert examples[0].question == f"Who repairs{sign} if at all{sign} printers?"
@@ -96,10 +109,15 @@ def test_a_csv_without_a_header_loses_no_row(read):
     assert [e.origin.where for e in examples] == ["p.csv:1", "p.csv:2"] and "none" in notes["header"]["p.csv"]
 
 
-@pytest.mark.parametrize(("encode", "named"), [
-    (lambda t: b"\xef\xbb\xbf" + t.encode(), None), (lambda t: t.encode("utf-16"), "utf-16"), (lambda t: t.encode("cp1252"), "cp1252"),
-    (lambda t: t.replace("\n", "\r\n").encode(), None),
-])
+@pytest.mark.parametrize(
+    ("encode", "named"),
+    [
+        (lambda t: b"\xef\xbb\xbf" + t.encode(), None),
+        (lambda t: t.encode("utf-16"), "utf-16"),
+        (lambda t: t.encode("cp1252"), "cp1252"),
+        (lambda t: t.replace("\n", "\r\n").encode(), None),
+    ],
+)
 def test_marks_line_ends_and_old_encodings(read, encode, named):
     rows = "question,answer\nWer räumt die Küche auf?,Das Küchenteam räumt täglich die Küche für alle Gäste auf.\n" \
            "Wo hängen die Schlüssel?,Die Schlüssel hängen über der Tür im Büro.\n"
@@ -129,12 +147,19 @@ def test_a_bad_row_is_dropped_with_its_line_and_the_rest_is_read(read, row, reas
     assert notes["rows"] == 3 and notes["kept"] == 2 and notes["dropped"] == 1
 
 
-@pytest.mark.parametrize(("turn", "reason"), [
-    ([("user", "Hi?")], "no-answer"), ([("assistant", "Hi.")], "role-order"), ([("user", "Hi?"), ("user", "Hm?"), ("assistant", "Yes.")], "role-order"),
-    ([("user", "Hi?"), ("narrator", "He smiles.")], "unknown-role"), ([("user", "Hi?"), ("tool", "{}")], "tool-calls"),
-    ([("user", "Hi?"), ("assistant", "  ")], "empty-answer"), ([("user", "Hi?"), ("assistant", None)], "not-text"),
-    ([("user", "Hi?"), ("system", "Late."), ("assistant", "Yes.")], "role-order"),
-])
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ([("user", "Hi?")], "no-answer"),
+        ([("assistant", "Hi.")], "role-order"),
+        ([("user", "Hi?"), ("user", "Hm?"), ("assistant", "Yes.")], "role-order"),
+        ([("user", "Hi?"), ("narrator", "He smiles.")], "unknown-role"),
+        ([("user", "Hi?"), ("tool", "{}")], "tool-calls"),
+        ([("user", "Hi?"), ("assistant", "  ")], "empty-answer"),
+        ([("user", "Hi?"), ("assistant", None)], "not-text"),
+        ([("user", "Hi?"), ("system", "Late."), ("assistant", "Yes.")], "role-order"),
+    ],
+)
 def test_bad_conversations(read, turn, reason):
     row = {"messages": [{"role": role, "content": content} for role, content in turn]}
     examples, dropped, _ = read("c.jsonl", [CHAT, row])
@@ -182,13 +207,18 @@ def test_named_columns_win_over_guessed_ones(read):
 def test_an_override_of_the_format_is_obeyed(read):
     row = {"instruction": "Say hello.", "input": "now", "output": "Hello."}
     assert read("p.jsonl", [row])[0][0].question == "Say hello.\n\nnow"
-    assert read("p.jsonl", [row], format="columns", question="instruction", answer="output")[0][0].question == "Say hello."
+    assert (
+        read("p.jsonl", [row], format="columns", question="instruction", answer="output")[0][0].question == "Say hello."
+    )
     with pytest.raises(ValidationError, match="list of turns instead"):
         Pairs(path="p", format="openai", question="q")
 
 
 def test_the_files_split_is_honoured_and_tagged(read):
-    rows = [{"question": f"Who {n}?", "answer": "Me.", "split": split} for n, split in enumerate(["train", "dev", "TEST", ""])]
+    rows = [
+        {"question": f"Who {n}?", "answer": "Me.", "split": split}
+        for n, split in enumerate(["train", "dev", "TEST", ""])
+    ]
     examples, _, _ = read("p.jsonl", rows)
     assert [e.split for e in examples[:3]] == ["train", "validation", "test"]
     assert [OWN_SPLIT in e.tags for e in examples] == [True, True, True, False]
@@ -254,7 +284,10 @@ def test_hugging_face_folders_and_parquet(context, run, tmp_path):
     parts.save_to_disk(str(tmp_path / "saved"))
     examples, _ = run(Pairs(path="saved"), context())
     assert [(e.question, e.split, e.origin.where) for e in examples] == [
-        ("Who?", "train", "saved/train, row 1"), ("Why?", "train", "saved/train, row 2"), ("When?", "test", "saved/test, row 1")]
+        ("Who?", "train", "saved/train, row 1"),
+        ("Why?", "train", "saved/train, row 2"),
+        ("When?", "test", "saved/test, row 1"),
+    ]
     assert Pairs(path="saved").inputs(tmp_path)
     (tmp_path / "hub" / "data").mkdir(parents=True)
     parts["train"].to_parquet(str(tmp_path / "hub" / "data" / "train-00000-of-00001.parquet"))

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from luthier.prepare.makers.section import SectionQuestions
 
-TEXT = "Every employee may work from home on two days a week. The days are agreed with the team and entered in the calendar."
+TEXT = "Every employee may work from home on two days a week. The days are agreed with the team and put in the calendar."
 
 
 def one(run, context, *pieces, **changes):
@@ -36,7 +36,9 @@ def test_only_how_to_headings_ask_how(context, run, doc, heading, question):
         assert found == question
 
 
-@pytest.mark.parametrize("heading", ["Working from home", "3.2 Working from home", "§ 4 Working from home", "IV. Working from home:"])
+@pytest.mark.parametrize(
+    "heading", ["Working from home", "3.2 Working from home", "§ 4 Working from home", "IV. Working from home:"]
+)
 def test_other_headings_name_document_and_heading(context, run, doc, heading):
     found = ask(context, run, doc, heading)
     assert "the Staff Handbook" in found.question and "working from home" in found.question
@@ -53,7 +55,9 @@ def test_names_keep_their_capitals_and_other_words_lose_them(context, run, doc):
 def test_lists_are_asked_for_in_the_plural(context, run, doc):
     items = "- A copy of the contract with both signatures\n- A passport photo that is not older than a year"
     found = ask(context, run, doc, "Required documents", items)
-    assert found.question == "What are the required documents, according to the Staff Handbook?" and found.target == items
+    assert (
+        found.question == "What are the required documents, according to the Staff Handbook?" and found.target == items
+    )
 
 
 def test_repeated_headings_name_the_heading_above(context, run, doc):
@@ -78,7 +82,9 @@ def test_a_first_section_is_not_taken_for_the_documents_title(context, run, doc)
 
 
 def test_long_sections_end_at_a_sentence_and_much_too_long_ones_are_dropped(context, run, doc):
-    sentences = [f"Paragraph {n} of the rules is about room {n}, e.g. its keys and its 2.5 m high shelves." for n in range(14)]
+    sentences = [
+        f"Paragraph {n} of the rules is about room {n}, e.g. its keys and its 2.5 m high shelves." for n in range(14)
+    ]
     page = doc("# Staff Handbook", "## Rooms", " ".join(sentences))
     examples, _ = run(SectionQuestions(max_answer=600), context(page))
     assert len(examples[0].target) <= 600 and examples[0].target.endswith("high shelves.")
@@ -86,11 +92,17 @@ def test_long_sections_end_at_a_sentence_and_much_too_long_ones_are_dropped(cont
     assert not examples and [d.reason for d in dropped if "Rooms" in d.item] == ["answer-too-long"]
 
 
-@pytest.mark.parametrize(("heading", "text", "reason"), [
-    ("Table of contents", TEXT, "boilerplate-heading"), ("References", TEXT, "boilerplate-heading"),
-    ("Glossary of terms", TEXT, "made-by-definition"), ("Keys", "See below.", "answer-too-short"),
-    ("Rates", "| A | B |\n|---|---|\n| 1 | 2 |", "no-text"), ("Limits", "The limits of all rooms are these:", "answer-incomplete"),
-])
+@pytest.mark.parametrize(
+    ("heading", "text", "reason"),
+    [
+        ("Table of contents", TEXT, "boilerplate-heading"),
+        ("References", TEXT, "boilerplate-heading"),
+        ("Glossary of terms", TEXT, "made-by-definition"),
+        ("Keys", "See below.", "answer-too-short"),
+        ("Rates", "| A | B |\n|---|---|\n| 1 | 2 |", "no-text"),
+        ("Limits", "The limits of all rooms are these:", "answer-incomplete"),
+    ],
+)
 def test_what_is_not_asked_for_is_dropped_with_its_reason(context, run, doc, heading, text, reason):
     examples, dropped = run(SectionQuestions(), context(doc("# Staff Handbook", f"## {heading}", text)))
     assert not examples and reason in [d.reason for d in dropped if heading in d.item]

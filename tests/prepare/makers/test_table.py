@@ -9,7 +9,9 @@ import pytest
 from luthier.prepare.makers._tables import key_column, read_table, split_unit, with_unit
 from luthier.prepare.makers.table import TableQuestions
 
-GRADES = "| Grade | Notice period | Laptop budget (EUR) |\n|---|---|---|\n| 1 | 4 weeks | 900 |\n| 2 | 8 weeks | 1,400 |"
+GRADES = (
+    "| Grade | Notice period | Laptop budget (EUR) |\n|---|---|---|\n| 1 | 4 weeks | 900 |\n| 2 | 8 weeks | 1,400 |"
+)
 
 
 def pairs(examples):
@@ -58,16 +60,32 @@ def test_a_table_without_the_shape_is_dropped_with_its_reason(context, run, doc,
 
 
 def test_remarks_and_yes_no_columns_are_not_asked_for(context, run, doc):
-    examples, _ = run(TableQuestions(rows=False), context(doc(
-        "# Price List", "## Plans", "| Plan | Price | Included | Notes |\n|---|---|---|---|\n| Basic | 5 EUR | yes | new |\n"
-        "| Pro | 9 EUR | no | old |")))
+    examples, _ = run(
+        TableQuestions(rows=False),
+        context(
+            doc(
+                "# Price List",
+                "## Plans",
+                "| Plan | Price | Included | Notes |\n|---|---|---|---|\n| Basic | 5 EUR | yes | new |\n"
+                "| Pro | 9 EUR | no | old |",
+            )
+        ),
+    )
     assert {e.target for e in examples} == {"The price for Basic is 5 EUR.", "The price for Pro is 9 EUR."}
 
 
 def test_a_column_that_is_no_attribute_is_quoted_instead_of_bent_into_bad_grammar(context, run, doc):
-    examples, _ = run(TableQuestions(rows=False), context(doc(
-        "# Delivery", "## Fees", "| Zone | Bike | Fits |\n|---|---|---|\n| 1 | 49 euros | all |\n| 2 | 69 euros | most |",
-        title="Delivery Guide")))
+    examples, _ = run(
+        TableQuestions(rows=False),
+        context(
+            doc(
+                "# Delivery",
+                "## Fees",
+                "| Zone | Bike | Fits |\n|---|---|---|\n| 1 | 49 euros | all |\n| 2 | 69 euros | most |",
+                title="Delivery Guide",
+            )
+        ),
+    )
     assert all('under "bike"' in e.question or 'under "fits"' in e.question for e in examples) and len(examples) == 4
     assert "What is the bike" not in " ".join(e.question for e in examples)
 
@@ -99,7 +117,10 @@ def test_german_tables_speak_german(context, run, doc):
     examples, _ = run(TableQuestions(rows=False), context(doc(
         "# Handbuch", "## Fristen", "| Stufe | Kündigungsfrist |\n|---|---|\n| 1 | 4 Wochen |\n| 2 | 8 Wochen |",
         title="Handbuch"), task=Task(language="de")))
-    assert {e.target for e in examples} == {"Für Stufe 1 gilt: Kündigungsfrist: 4 Wochen.", "Für Stufe 2 gilt: Kündigungsfrist: 8 Wochen."}
+    assert {e.target for e in examples} == {
+        "Für Stufe 1 gilt: Kündigungsfrist: 4 Wochen.",
+        "Für Stufe 2 gilt: Kündigungsfrist: 8 Wochen.",
+    }
     assert all("„Handbuch“" in e.question and "Kündigungsfrist" in e.question for e in examples)
 
 

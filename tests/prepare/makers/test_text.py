@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from luthier.prepare.makers.text import Text
 
-SENTENCES = [f"Rule number {n} of the workshop says that tool {n} is returned to shelf {n} every evening." for n in range(40)]
+SENTENCES = [
+    f"Rule number {n} of the workshop says that tool {n} is returned to shelf {n} every evening." for n in range(40)
+]
 
 
 def pages(doc):
@@ -44,7 +46,9 @@ def test_overlap_between_passages_is_learned_once(context, run, doc):
     from luthier.prepare.steps import StepContext
 
     found = context(doc("# Rules", " ".join(SENTENCES)), split="train")
-    chunks = [kept.item for kept in Chunk(max_tokens=80, overlap=30).apply(found.documents, StepContext(task=found.task))]
+    chunks = [
+        kept.item for kept in Chunk(max_tokens=80, overlap=30).apply(found.documents, StepContext(task=found.task))
+    ]
     repeated = [sentence for sentence in SENTENCES if sum(sentence in chunk.text for chunk in chunks) == 2]
     assert len(repeated) > 5, "the chunker repeats sentences, else this proves nothing"
     examples, _ = run(Text(max_chars=9000), type(found)(**{**found.__dict__, "passages": chunks}))

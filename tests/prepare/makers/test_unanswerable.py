@@ -16,13 +16,21 @@ PARTS = "| Part | Price |\n|---|---|\n" + "\n".join(f"| SP-{1000 + 10 * n} | {n 
 
 
 def shop(doc):
-    return doc("# Parts List", "Parts are sold in the workshop.", "## Prices", PARTS, title="Parts List", path="parts.md")
+    return doc(
+        "# Parts List", "Parts are sold in the workshop.", "## Prices", PARTS, title="Parts List", path="parts.md"
+    )
 
 
 def handbook(doc):
     text = "Guests sign the visitor book at reception and wear a badge. They are met by their host in the lobby."
-    return doc("# Staff Handbook", "## Visitor badges", text, "## Fire drills", text.replace("Guests", "Wardens") + " Twice a year.",
-               path="staff.md")
+    return doc(
+        "# Staff Handbook",
+        "## Visitor badges",
+        text,
+        "## Fire drills",
+        text.replace("Guests", "Wardens") + " Twice a year.",
+        path="staff.md",
+    )
 
 
 @pytest.fixture
@@ -71,7 +79,13 @@ def test_a_document_is_asked_only_for_what_it_does_not_hold(prepared, run):
     assert examples
     for example in examples:
         asked = next(d for d in found.documents if d.id == example.origin.documents[0])
-        topic = "prices" if asked.path == "staff.md" else "visitor badges" if "isitor" in example.question else "fire drills"
+        topic = (
+            "prices"
+            if asked.path == "staff.md"
+            else "visitor badges"
+            if "isitor" in example.question
+            else "fire drills"
+        )
         assert topic in example.question.lower()
         assert not set(content(topic)) & set(content(asked.text))
         passage = next(p for p in found.passages if p.id == example.origin.passages[0])
@@ -79,7 +93,10 @@ def test_a_document_is_asked_only_for_what_it_does_not_hold(prepared, run):
 
 
 def test_a_foreign_question_that_the_documents_answer_is_dropped(context, run, doc, prepared):
-    found = context(doc("# Physics", "Gold has its melting point at 1064 degrees. The melting point of gold is high."), handbook(doc))
+    found = context(
+        doc("# Physics", "Gold has its melting point at 1064 degrees. The melting point of gold is high."),
+        handbook(doc),
+    )
     found = replace(found, examples=prepared().examples)
     examples, dropped = run(Unanswerable(share=1.0, sources=("foreign",)), found)
     assert "What is the melting point of gold?" not in {e.question for e in examples}

@@ -22,21 +22,31 @@ from luthier.prepare.makers._text import (
 from luthier.types import Passage
 
 _ECHO = re.compile(
-    r"\b(?:json|write (?:the|one|a|\d+) question|the question that|question that (?:is|this)|answer(?:s|ed)? (?:this|the) "
-    r"question|the answer to|your question here|triple quotes|full sentences?)\b|…|\.\.\.|[{}<>]", re.IGNORECASE)
+    r"\b(?:json|write (?:the|one|a|\d+) question|the question that|question that (?:is|this)|answer(?:s|ed)? "
+    r"(?:this|the) "
+    r"question|the answer to|your question here|triple quotes|full sentences?)\b|…|\.\.\.|[{}<>]",
+    re.IGNORECASE,
+)
 _REFUSED = re.compile(
     r"\b(?:(?:text|passage|document|context) does(?: not|n['’]t)|not (?:mentioned|stated|specified|provided|given) in|"
     r"i (?:do not|don['’]t|cannot|can['’]t)|as an ai|no information|unable to)\b", re.IGNORECASE)
 _QUANTITY = re.compile(
-    r"\b(?:how (?:much|many|long|far|often|old|high|heavy|big|large|fast|tall|deep|wide)|when|what (?:time|date|year|age|"
-    r"percentage|temperature|price)|at what (?:time|age|temperature)|wie (?:viel|viele|lange|weit|oft|alt|hoch|schwer|groß)|"
-    r"wann)\b", re.IGNORECASE)
+    r"\b(?:how (?:much|many|long|far|often|old|high|heavy|big|large|fast|tall|deep|wide)|when|what (?:time|date|"
+    r"year|age|"
+    r"percentage|temperature|price)|at what (?:time|age|temperature)|wie (?:viel|viele|lange|weit|oft|alt|hoch|"
+    r"schwer|groß)|"
+    r"wann)\b",
+    re.IGNORECASE,
+)
 _AMOUNT = re.compile(
     r"\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred|thousand|once|twice|half|"
-    r"free|never|always|every|each|daily|weekly|monthly|yearly|annually|hourly|before|after|until|during|when|if|as soon|"
+    r"free|never|always|every|each|daily|weekly|monthly|yearly|annually|hourly|before|after|until|during|when|"
+    r"if|as soon|"
     r"monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|february|march|april|may|june|july|august|"
     r"september|october|november|december|ein|eine|zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|nie|immer|jede[nrsm]?|"
-    r"täglich|wöchentlich|monatlich|jährlich|kostenlos|vor|nach|bis|wenn|sobald)\b", re.IGNORECASE)
+    r"täglich|wöchentlich|monatlich|jährlich|kostenlos|vor|nach|bis|wenn|sobald)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,9 @@ def form(candidate: Candidate, language: str) -> tuple[str, str]:
         return "answer-too-short", "the answer says nothing by itself"
     if not ends_well(answer):
         return "cut-off", "the answer ends inside a sentence"
-    if key(answer) == key(question) or (support(answer, question, language) == 1 and not numbers(answer) - numbers(question)):
+    if key(answer) == key(question) or (
+        support(answer, question, language) == 1 and not numbers(answer) - numbers(question)
+    ):
         return "echo", "the answer only repeats the question"
     return "", ""
 
@@ -99,7 +111,9 @@ def grounded(candidate: Candidate, passage: Passage, language: str, *, min_suppo
     quote, _ = evidence(candidate.answer, passage.text, language=language)
     supported = share >= min_support and not invented and bool(quote)
     if invented:
-        return Verdict("unsupported", f"numbers that the passage does not hold: {', '.join(sorted(invented))}", supported, quote)
+        return Verdict(
+            "unsupported", f"numbers that the passage does not hold: {', '.join(sorted(invented))}", supported, quote
+        )
     if not supported:
         return Verdict("unsupported", f"{share:.0%} of the answer's words stand in the passage", supported, quote)
     about = support(candidate.question, f"{passage.headed} {candidate.answer}", language)
@@ -119,9 +133,15 @@ def grounded(candidate: Candidate, passage: Passage, language: str, *, min_suppo
 
 def _frames(text: str) -> set[str]:
     """Words with which small teachers frame any question ("What is the maximum amount of …?")."""
-    return {word.lower() for word in re.findall(
-        r"\b(?:maximum|minimum|difference|differ|purpose|name|amount|best|current|main|most|likely|important|number|average|"
-        r"total|first|last|history|meaning|origin|example|benefit|advantage|disadvantage|role|impact)s?\b", text, re.IGNORECASE)}
+    return {
+        word.lower()
+        for word in re.findall(
+            r"\b(?:maximum|minimum|difference|differ|purpose|name|amount|best|current|main|most|likely|important|number|average|"
+            r"total|first|last|history|meaning|origin|example|benefit|advantage|disadvantage|role|impact)s?\b",
+            text,
+            re.IGNORECASE,
+        )
+    }
 
 
 def _figures(text: str) -> set[str]:
@@ -139,9 +159,17 @@ def _wrong_kind(question: str, answer: str) -> str:
         if _figures(answer) and _figures(answer) <= _figures(question):
             return "the question already holds the figure it asks for"
     asked = re.match(r"what (?:is|are) (?:the |an? )?(.{2,60}?)\?$", question, re.IGNORECASE)
-    if asked and key(asked[1]) in key(answer) and not re.search(
-            rf"{re.escape(asked[1])}\W*\s*(?::|is|are|was|were|means?|mean|refers?|stands? for|costs?|begins?|measures?)\s+"
-            r"(?:an?|the|one|any|our|your|\W*\d|\w+ (?:of|that|which|who|for|in|to)\b)", answer, re.IGNORECASE):
+    if (
+        asked
+        and key(asked[1]) in key(answer)
+        and not re.search(
+            rf"{re.escape(asked[1])}\W*\s*(?::|is|are|was|were|means?|mean|refers?|stands? for|costs?|begins?|"
+            rf"measures?)\s+"
+            r"(?:an?|the|one|any|our|your|\W*\d|\w+ (?:of|that|which|who|for|in|to)\b)",
+            answer,
+            re.IGNORECASE,
+        )
+    ):
         return "the question asks what something is, the answer says something else about it"
     return ""
 

@@ -15,8 +15,21 @@ Format = Literal["openai", "sharegpt", "alpaca", "columns"]
 
 QUESTIONS = ("question", "prompt", "instruction", "query", "user", "human", "request", "input", "q", "frage", "problem",
              "ask", "anfrage")
-ANSWERS = ("answer", "completion", "response", "output", "reply", "assistant", "gpt", "target", "a", "antwort", "solution",
-           "chosen_response", "ideal")
+ANSWERS = (
+    "answer",
+    "completion",
+    "response",
+    "output",
+    "reply",
+    "assistant",
+    "gpt",
+    "target",
+    "a",
+    "antwort",
+    "solution",
+    "chosen_response",
+    "ideal",
+)
 TURNS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(word_set("user human prompter customer client question"), "user"),
@@ -155,8 +168,11 @@ def _alpaca(row: Mapping[str, Any], question: str | None, answer: str | None) ->
     if not all(isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(t, str) and t.strip() for t in turn)
                for turn in history):
         return Problem("role-order", "history must be a list of [question, answer]")
-    before = [message for asked, told in history
-              for message in (Message(role="user", content=asked.strip()), Message(role="assistant", content=told.strip()))]
+    before = [
+        message
+        for asked, told in history
+        for message in (Message(role="user", content=asked.strip()), Message(role="assistant", content=told.strip()))
+    ]
     head = [turn for turn in pair.turns if turn.role == "system"]
     return Pair((*head, *before, pair.turns[-1]), pair.answer)
 
@@ -189,7 +205,9 @@ def conversation(turns: Sequence[Mapping[str, Any]]) -> Pair | Problem:
     if not spoken or spoken[-1] != "assistant":
         return Problem("no-answer", "the conversation does not end with an answer")
     if any(role != ("user", "assistant")[number % 2] for number, role in enumerate(spoken)):
-        return Problem("role-order", f"user and assistant must take turns, starting with user; found {', '.join(spoken[:6])}")
+        return Problem(
+            "role-order", f"user and assistant must take turns, starting with user; found {', '.join(spoken[:6])}"
+        )
     return Pair(tuple(read[:-1]), read[-1].content)
 
 

@@ -58,17 +58,20 @@ _ATTRIBUTES = word_set(
     "quota share number count quantity total maximum minimum average range interval period duration time date deadline "
     "day hour week month year term age notice delay response resolution phase stage status state level grade class "
     "category type kind group format version release size length width height depth weight mass volume area distance "
-    "speed power torque force pressure voltage current frequency temperature humidity noise energy consumption capacity "
+    "speed power torque force pressure voltage current frequency temperature humidity noise energy consumption "
+    "capacity "
     "memory storage battery charger motor engine display sensor tyre tire frame brake gear part material colour color "
     "shape name title code id symbol key address phone telephone fax email e-mail website location place site room "
     "building floor city country region zone department team unit office role position rank job task step action "
     "measure remedy solution fix cause reason effect symptom error fault message warning rule condition criterion "
     "requirement standard method tool service plan package product model option feature benefit warranty guarantee "
-    "insurance tax vat penalty fine reward bonus payment invoice currency account contract supplier vendor manufacturer "
+    "insurance tax vat penalty fine reward bonus payment invoice currency account contract supplier vendor "
+    "manufacturer "
     "brand customer client partner language channel port address protocol password credential permission right access "
     "priority severity risk probability impact frequency goal objective result outcome score value answer dose dosage "
     "ingredient calorie nutrient torque setting mode speed tariff quarter expiry validity availability delivery "
-    "shipping route schedule opening-hours season")
+    "shipping route schedule opening-hours season"
+)
 _SINGULAR_S = ("ss", "us", "is", "news", "series", "gas", "analysis", "basis", "ics")
 
 
@@ -158,9 +161,25 @@ class English:
         return f"How do I {asked[:1].lower()}{asked[1:]}?"
 
     def listing(self, heading: str, title: str) -> str | None:
-        if not plural(heading) or len(heading.split()) > 6 or re.search(r"[,:;&/()]| (?:and|or|for|of|to|if|when) ", heading):
+        if (
+            not plural(heading)
+            or len(heading.split()) > 6
+            or re.search(r"[,:;&/()]| (?:and|or|for|of|to|if|when) ", heading)
+        ):
             return None
-        if heading.split()[0].lower() in ("what", "who", "when", "where", "how", "why", "which", "if", "your", "our", "my"):
+        if heading.split()[0].lower() in (
+            "what",
+            "who",
+            "when",
+            "where",
+            "how",
+            "why",
+            "which",
+            "if",
+            "your",
+            "our",
+            "my",
+        ):
             return None
         return f"What are the {heading}, according to {title}?"
 
@@ -179,8 +198,12 @@ class German:
         return f"{title}, Abschnitt „{heading}“" if heading else title
 
     def cell_question(self, column: str, row: str, where: str, variant: int) -> str:
-        return _pick(variant, f"Was gibt {where} für {row} als „{column}“ an?", f"{column} für {row}: Was steht in {where}?",
-                     f"Welche Angabe zu „{column}“ gilt laut {where} für {row}?")
+        return _pick(
+            variant,
+            f"Was gibt {where} für {row} als „{column}“ an?",
+            f"{column} für {row}: Was steht in {where}?",
+            f"Welche Angabe zu „{column}“ gilt laut {where} für {row}?",
+        )
 
     def cell_answer(self, column: str, row: str, cell: str) -> str:
         return _stop(f"Für {row} gilt: {column}: {cell}")
@@ -190,7 +213,9 @@ class German:
 
     def about(self, heading: str, title: str, parent: str, variant: int) -> str:
         under = f" unter „{parent}“" if parent else ""
-        return _pick(variant, f"Was steht in {title}{under} zu „{heading}“?", f"Was sagt {title}{under} zu „{heading}“?")
+        return _pick(
+            variant, f"Was steht in {title}{under} zu „{heading}“?", f"Was sagt {title}{under} zu „{heading}“?"
+        )
 
     def whole(self, title: str) -> str:
         return f"Worum geht es in {title}?"
@@ -230,7 +255,13 @@ def says_attribute(column: str) -> bool:
     """Whether "the <column> for <row>" is English: the column's head is a noun that things have."""
     head = re.split(r"\s+(?:of|for|per|in|to|from|by|with|on|at|under)\s+", column.strip(), maxsplit=1)[0]
     word = re.sub(r"\W+$", "", head).split()[-1].lower() if head.split() else ""
-    one = word[:-3] + "y" if word.endswith("ies") else word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+    one = (
+        word[:-3] + "y"
+        if word.endswith("ies")
+        else word[:-1]
+        if word.endswith("s") and not word.endswith("ss")
+        else word
+    )
     return bool({word, one} & (_ATTRIBUTES | _PERSONS | _OF)) or bool(
         len(word) > 6 and re.search(r"(?:tion|sion|ment|ity|ness|ance|ence|ure|ency|ancy|ship|dure)s?$", word))
 

@@ -109,7 +109,9 @@ def _guess(raw: bytes) -> tuple[str, str]:
         return "cp1252", raw.decode("cp1252", "replace")
     found = from_bytes(raw, cp_isolation=["cp1252", "cp1250", "cp1251", "shift_jis", "gb18030", "euc_kr", "big5"])
     best = found.best()
-    western = next((match for match in found if match.encoding == "cp1252" or "cp1252" in match.could_be_from_charset), None)
+    western = next(
+        (match for match in found if match.encoding == "cp1252" or "cp1252" in match.could_be_from_charset), None
+    )
     if best is None or (western is not None and western.chaos <= best.chaos):
         return "cp1252", raw.decode("cp1252", "replace")
     return best.encoding, str(best)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from luthier.prepare.makers._text import one_line
 from luthier.prepare.makers._words import word_set
 
-_EMPTY = frozenset({"", "-", "–", "—", "n/a", "na", "none", "tbd", "tba", ".", "..", "...", "…", "x", "k.a.", "entfällt"})
+_EMPTY = frozenset(
+    {"", "-", "–", "—", "n/a", "na", "none", "tbd", "tba", ".", "..", "...", "…", "x", "k.a.", "entfällt"}
+)
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,11 @@ class Table:
 
 
 def read_table(text: str) -> Table | None:
-    """A Markdown table's cells as plain text, all rows of the header's width; None for what is no table with a header."""
+    """A Markdown table's cells as plain text, rows as wide as the header; None for what is no table with a header."""
     lines = [line.strip() for line in text.strip().split("\n") if line.strip()]
-    rule = next((i for i, line in enumerate(lines) if re.fullmatch(r"\|?[\s:|-]*-[\s:|-]*\|?", line) and "|" in line), None)
+    rule = next(
+        (i for i, line in enumerate(lines) if re.fullmatch(r"\|?[\s:|-]*-[\s:|-]*\|?", line) and "|" in line), None
+    )
     if rule != 1:
         return None
     header = tuple(one_line(cell) for cell in _cells(lines[0]))
@@ -57,16 +61,23 @@ _UNITS = word_set(
     "hours d days day weeks months years year ms µs ns v mv kv a ma w kw mw kwh wh hz khz mhz ghz pa kpa hpa "
     "bar mbar psi n nm j kj kcal cal k °c °f c f % ‰ € $ £ eur usd gbp chf jpy b kb mb gb tb kib mib gib "
     "mbit/s gbit/s kbit/s mbps gbps m² m³ cm² cm³ km/h m/s mph rpm 1/min l/min l/h db db(a) dba ppm px dpi pt "
-    "pages lux lm lm/w ω ohm kω mol mmol/l mg/l mg/dl euro euros dollar dollars cents percent pounds francs stunden tage minuten sekunden wochen monate jahre stück "
-    "pcs pieces people persons users")
+    "pages lux lm lm/w ω ohm kω mol mmol/l mg/l mg/dl euro euros dollar dollars cents percent pounds francs "
+    "stunden tage minuten sekunden wochen monate jahre stück "
+    "pcs pieces people persons users"
+)
 
 
 def split_unit(header: str) -> tuple[str, str]:
     """("Weight", "kg") from "Weight (kg)", "Weight [kg]" or "Weight in kg"; (header, "") where there is no unit."""
     found = _UNIT.match(header)
     unit = (found["a"] or found["b"] or "").strip() if found else ""
-    if not found or (unit.lower().removeprefix("per ") not in _UNITS and not re.fullmatch(
-            r"(?:{})\s*(?:/|per)\s*\w+".format("|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))), unit.lower())):
+    if not found or (
+        unit.lower().removeprefix("per ") not in _UNITS
+        and not re.fullmatch(
+            r"(?:{})\s*(?:/|per)\s*\w+".format("|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))),
+            unit.lower(),
+        )
+    ):
         return header, ""
     return found["name"].strip(" ,:"), unit
 
@@ -93,7 +104,18 @@ def key_column(table: Table) -> int | None:
             continue
         if any(re.search(r"[.!?]\s+\S|[?!]$", cell) for cell in cells):
             continue
-        counted = re.sub(r"\W", "", name).lower() in ("", "no", "nr", "num", "number", "pos", "position", "id", "row", "idx")
+        counted = re.sub(r"\W", "", name).lower() in (
+            "",
+            "no",
+            "nr",
+            "num",
+            "number",
+            "pos",
+            "position",
+            "id",
+            "row",
+            "idx",
+        )
         bare = [cell for cell in cells if is_number(cell)]
         if bare and (counted or (len(bare) * 2 > len(cells) and not key_noun(name))):
             continue

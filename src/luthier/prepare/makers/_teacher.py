@@ -167,7 +167,9 @@ def _from_lines(text: str) -> list[Candidate]:
 
 
 def _bare(line: str) -> str:
-    line = re.sub(r"^\W*(?:Q(?:uestion)?|Frage)\s*\d*\s*:\s*|^\s*(?:\d+[.)]|[-*•])\s+", "", line.strip(), flags=re.IGNORECASE)
+    line = re.sub(
+        r"^\W*(?:Q(?:uestion)?|Frage)\s*\d*\s*:\s*|^\s*(?:\d+[.)]|[-*•])\s+", "", line.strip(), flags=re.IGNORECASE
+    )
     return line.strip(" \t\"“”*_")
 
 

@@ -116,7 +116,9 @@ def content(text: str, language: str = "en") -> list[str]:
     found = []
     for word in words(text):
         pieces = [word] if any(ch.isdigit() for ch in word) else re.split(r"[-/.:,]", word)
-        found += [stem(piece) for piece in pieces if piece and piece not in stop and (len(piece) > 1 or piece.isdigit())]
+        found += [
+            stem(piece) for piece in pieces if piece and piece not in stop and (len(piece) > 1 or piece.isdigit())
+        ]
     return found
 
 
@@ -128,7 +130,7 @@ def support(claim: str, source: str, language: str = "en") -> float:
 
 
 def numbers(text: str) -> set[str]:
-    """Numbers that stand in a text, thousands separators and leading zeros aside; item numbers of lists do not count."""
+    """Numbers in a text, thousands separators and leading zeros aside; item numbers of lists do not count."""
     text = re.sub(r"^\s*\(?\d{1,3}[.)]\s+", "", text, flags=re.MULTILINE)
     return {re.sub(r"(?<=\d)[,'’](?=\d{3}\b)", "", found).lstrip("0") or "0"
             for found in re.findall(r"\d+(?:[.,:'’]\d+)*", text)}
@@ -182,9 +184,9 @@ def is_question(text: str, language: str = "en") -> bool:
 
 _DANGLING = {
     "en": r"\b(?:this|these|those|its|they|them|their|he|she|his|her|here|the following|aforementioned|"
-          r"that(?=\W*$| (?:is|was|mean|work|cost|happen|cause|take|apply)\b)|"
-          r"it(?! (?:takes?|costs?)\b.*\bto\b| (?:possible|safe|necessary|allowed|legal|normal|dangerous|worth|true|better|"
-          r"ok|okay|required|important|advisable|mandatory)\b))\b",
+    r"that(?=\W*$| (?:is|was|mean|work|cost|happen|cause|take|apply)\b)|"
+    r"it(?! (?:takes?|costs?)\b.*\bto\b| (?:possible|safe|necessary|allowed|legal|normal|dangerous|worth|true|better|"
+    r"ok|okay|required|important|advisable|mandatory)\b))\b",
     "de": r"\b(?:dies|diese[rsnm]?|es|sie|ihr|ihre[rsnm]?|hier|folgende[rsnm]?)\b",
 }
 
@@ -196,15 +198,16 @@ def refers_to_page(question: str, language: str = "en") -> bool:
     """Whether a question points at the page it was made from ("the text above"), so that nobody can answer it alone."""
     strict = {
         "en": r"\b(?:th(?:is|e|at|ese|e (?:above|following|given|provided|preceding)) "
-              r"(?:text|passage|author|article|section|paragraph|excerpt|context|speaker|writer|narrator|"
-              r"above|following)s?|"
-              r"(?:this|the given|the provided|the following|the above) (?:document|table|list|figure|page|example|"
-              r"sentence|statement|information|story|image|picture)|mentioned (?:above|below|here)|as (?:above|below)|"
-              r"see (?:above|below)|"
-              r"(?:according|based) (?:to|on) (?:this|the (?:text|passage|context|article|document)))\b",
-        "de": r"\b(?:(?:dies(?:er|es|em|en|e)|der|dem|des|das|den) (?:obige[nmrs]? |folgende[nmrs]? |vorliegende[nmrs]? )?"
-              r"(?:text|textes|abschnitt|abschnitts|absatz|autor|autors|passage|kontext|artikel|artikels)|"
-              r"oben genannte?[nmrs]?|siehe (?:oben|unten))\b",
+        r"(?:text|passage|author|article|section|paragraph|excerpt|context|speaker|writer|narrator|"
+        r"above|following)s?|"
+        r"(?:this|the given|the provided|the following|the above) (?:document|table|list|figure|page|example|"
+        r"sentence|statement|information|story|image|picture)|mentioned (?:above|below|here)|as (?:above|below)|"
+        r"see (?:above|below)|"
+        r"(?:according|based) (?:to|on) (?:this|the (?:text|passage|context|article|document)))\b",
+        "de": r"\b(?:(?:dies(?:er|es|em|en|e)|der|dem|des|das|den) (?:obige[nmrs]? |folgende[nmrs]? |"
+        "vorliegende[nmrs]? )?"
+        r"(?:text|textes|abschnitt|abschnitts|absatz|autor|autors|passage|kontext|artikel|artikels)|"
+        r"oben genannte?[nmrs]?|siehe (?:oben|unten))\b",
     }
     return bool(re.search(strict.get(language, strict["en"]), question, re.IGNORECASE))
 

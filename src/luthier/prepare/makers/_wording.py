@@ -12,8 +12,10 @@ from luthier.types import Document
 
 _DOCUMENT_NOUNS = word_set(  # singular ones: "What does the Warranty terms say" would be wrong
     "handbook policy guide manual agreement report procedure plan contract catalogue catalog brochure charter code "
-    "specification standard checklist directive statement datasheet list schedule overview description runbook playbook "
-    "newsletter sheet act statute prospectus protocol register")
+    "specification standard checklist directive statement datasheet list schedule overview description runbook "
+    "playbook "
+    "newsletter sheet act statute prospectus protocol register"
+)
 _SMALL = word_set(
     "a an the and or of for to in on at by with from your our my how what when where who why which if per as "
     "is are price prices name names type types date dates time times number numbers size sizes status code "
@@ -40,7 +42,9 @@ class Wording:
 
     @cached_property
     def _prose(self) -> str:
-        return "\n".join(plain(span.text) for span in self.document.spans if span.kind not in ("heading", "table", "row"))
+        return "\n".join(
+            plain(span.text) for span in self.document.spans if span.kind not in ("heading", "table", "row")
+        )
 
     @cached_property
     def _lower(self) -> frozenset[str]:
@@ -78,12 +82,21 @@ class Wording:
             last = re.sub(r"\W", "", head[-1]).lower()
             if found[0].lower() in ("the", "our") and len(found) > 1 and last in _DOCUMENT_NOUNS:
                 return f"the {' '.join(found[1:])}"
-            if last in _DOCUMENT_NOUNS and found[0].lower() not in ("your", "my", "how", "a", "an", "all", "what", "why"):
+            if last in _DOCUMENT_NOUNS and found[0].lower() not in (
+                "your",
+                "my",
+                "how",
+                "a",
+                "an",
+                "all",
+                "what",
+                "why",
+            ):
                 return f"the {title}"
         return f"„{title}“" if self.language == "de" else f'"{title}"'
 
     def heading(self, phrase: str) -> str:
-        """A heading: of one in sentence case the first word, of one in capitals all words, else what prose has small."""
+        """A heading: in sentence case its first word is made small, in capitals all, else what prose has small."""
         if self.language == "de":
             return phrase
         found = phrase.split()

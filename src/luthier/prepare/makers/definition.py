@@ -36,8 +36,11 @@ TERM_COLUMNS = word_set(
 MEANING_COLUMNS = word_set(
     "definition definitions meaning description explanation bedeutung definition erklärung erläuterung "
     "beschreibung long")
-DEFINITIONS = re.compile(r"\b(?:glossar(?:y|ies)?|definitions?|terms? (?:used|and)|terminology|abbreviations?|acronyms?|"
-                       r"begriffe|begriffsbestimmungen|abkürzungen|definitionen)\b", re.IGNORECASE)
+DEFINITIONS = re.compile(
+    r"\b(?:glossar(?:y|ies)?|definitions?|terms? (?:used|and)|terminology|abbreviations?|acronyms?|"
+    r"begriffe|begriffsbestimmungen|abkürzungen|definitionen)\b",
+    re.IGNORECASE,
+)
 
 _SUBJECT = r"(?P<article>(?:An?|The)\s+)?(?P<term>[“\"']?[A-Za-z0-9][\w/+-]*(?: [\w/()+-]+){0,4}?[”\"']?)"
 _ENGLISH = re.compile(
@@ -56,8 +59,11 @@ _NO_TERM = word_set(
     "important however also so then thus but and or not no yes because although while since who whose whom "
     "after before during in on at by for from with to of as der die das dies diese dieser dieses es er sie wir "
     "ihr ziel grund ergebnis problem frage antwort beispiel folge ursache zweck hier dort wer was wie wo")
-_PLACE = re.compile(r"(?:level|step|stage|phase|zone|section|part|option|group|class|category|type|figure|table|chapter|"
-                    r"line|column|row|page|appendix|article|stufe|schritt|phase|teil|abschnitt)\s\S+$", re.IGNORECASE)
+_PLACE = re.compile(
+    r"(?:level|step|stage|phase|zone|section|part|option|group|class|category|type|figure|table|chapter|"
+    r"line|column|row|page|appendix|article|stufe|schritt|phase|teil|abschnitt)\s\S+$",
+    re.IGNORECASE,
+)
 _ALSO = re.compile(r"^(?:It|They|These|This|Such|Es|Sie|Er|Diese[rs]?)\b")
 
 
@@ -171,7 +177,9 @@ def _entries(text: str, number: int, glossary: bool) -> Iterator[Defined]:
     """`**Term**: meaning` in any list, `Term: meaning` and `Term – meaning` in a glossary only."""
     for line in re.split(r"\n(?=\s*(?:[-*+•]|\d+[.)])\s|\S)", text):
         item = re.sub(r"^\s*(?:[-*+•]|\d+[.)])\s+", "", line)
-        bold = re.match(r"^(?:\*\*|__)(?P<term>[^*_]{2,50}?)\s*:?(?:\*\*|__)\s*[:–—-]?\s+(?P<meaning>\S.*)$", item, re.DOTALL)
+        bold = re.match(
+            r"^(?:\*\*|__)(?P<term>[^*_]{2,50}?)\s*:?(?:\*\*|__)\s*[:–—-]?\s+(?P<meaning>\S.*)$", item, re.DOTALL
+        )
         loose = re.match(r"^(?P<term>[^:–—.!?]{2,50}?)\s*(?::|\s[–—-])\s+(?P<meaning>\S.*)$", item, re.DOTALL)
         found = (bold if glossary else None) or (loose if glossary else None)
         if found:
@@ -189,7 +197,9 @@ def _sentences(text: str, number: int, language: str) -> Iterator[Defined]:
             continue
         term, article = found["term"], found["article"] or ""
         bare = term.strip("“”\"'„").lower().split()
-        explicit = not re.match(r" (?:is|are|ist|sind|describes) ", found["verb"] + " ") or "defined as" in found["verb"]
+        explicit = (
+            not re.match(r" (?:is|are|ist|sind|describes) ", found["verb"] + " ") or "defined as" in found["verb"]
+        )
         half = term.lower().split()
         if half[:len(half) // 2] == half[len(half) // 2:] or {"a", "an", "the"} & set(half[1:]):
             continue  # "Radiation therapy Radiation therapy is …": a heading that ran into its text
@@ -208,14 +218,20 @@ def _sentences(text: str, number: int, language: str) -> Iterator[Defined]:
 def _defining(rest: str, article: str, verb: str) -> bool:
     """Whether "X is …" goes on as a definition does: a kind, then what sets it apart; not an evaluation or an event."""
     head = rest.strip().lower()
-    if re.match(r"(?:good|bad|great|common|must|big|small|new|lot|bit|few|major|key|first|second|next|last|same|only|best|"
-                r"main|most|important|result|reason|case|problem|question|matter|number of|little|way to go)\b", head):
+    if re.match(
+        r"(?:good|bad|great|common|must|big|small|new|lot|bit|few|major|key|first|second|next|last|same|only|best|"
+        r"main|most|important|result|reason|case|problem|question|matter|number of|little|way to go)\b",
+        head,
+    ):
         return False
     if article.strip() == "The" and verb.split()[-1] in ("a", "an"):
         return len(head.split()) >= 5
-    marked = re.search(r"\b(?:that|which|who|whose|where|used|designed|caused|characterized|characterised|made|in which|"
-                       r"for|of|between|consisting|containing|responsible|with|by|"
-                       r"für|von|zwischen|mit|durch|zum|zur)\b|, (?:der|die|das|den|dem|deren|dessen|in|bei|mit)\b", head)
+    marked = re.search(
+        r"\b(?:that|which|who|whose|where|used|designed|caused|characterized|characterised|made|in which|"
+        r"for|of|between|consisting|containing|responsible|with|by|"
+        r"für|von|zwischen|mit|durch|zum|zur)\b|, (?:der|die|das|den|dem|deren|dessen|in|bei|mit)\b",
+        head,
+    )
     return bool(marked) and len(head.split()) >= 4
 
 

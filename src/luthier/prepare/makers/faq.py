@@ -36,11 +36,16 @@ ANSWER_COLUMNS = word_set(
 
 _ASKED = re.compile(r"^\W{0,3}(?:Q(?:uestion)?|F(?:rage)?|Pregunta|Domanda)\s*\d{0,3}\s*[:.)–-]\W{0,3}\s*(?=\S)",
                     re.IGNORECASE)
-_ANSWERED = re.compile(r"^\W{0,3}(?:A(?:nswer)?|Antwort|R(?:éponse|esposta|espuesta|isposta)?)\s*\d{0,3}\s*[:.)–-]\W{0,3}"
-                       r"\s*(?=\S)", re.IGNORECASE)
+_ANSWERED = re.compile(
+    r"^\W{0,3}(?:A(?:nswer)?|Antwort|R(?:éponse|esposta|espuesta|isposta)?)\s*\d{0,3}\s*[:.)–-]\W{0,3}"
+    r"\s*(?=\S)",
+    re.IGNORECASE,
+)
 
 
-_GENERIC = re.compile(r"^(?:.*\b(?:faqs?|questions?|q ?& ?a|fragen|general|allgemein(?:es)?|help|misc\w*|other)\b.*)$", re.IGNORECASE)
+_GENERIC = re.compile(
+    r"^(?:.*\b(?:faqs?|questions?|q ?& ?a|fragen|general|allgemein(?:es)?|help|misc\w*|other)\b.*)$", re.IGNORECASE
+)
 
 
 @dataclass
@@ -102,7 +107,9 @@ def self_contained(question: str, heading: str, document: Document, language: st
     if stands_alone(question, language) and not mail:
         return question, ""
     about = title if mail or _GENERIC.match(heading or "FAQ") else heading
-    bare = re.sub(r"\b(?:it|its|they|them|this|that|these|those|es|sie|diese[rsnm]?)\b", " ", question, flags=re.IGNORECASE)
+    bare = re.sub(
+        r"\b(?:it|its|they|them|this|that|these|those|es|sie|diese[rsnm]?)\b", " ", question, flags=re.IGNORECASE
+    )
     if refers_to_page(question, language) or not content(f"{about} {bare}", language):
         return "", "needs-context"
     return f"{about}: {question}", ""
@@ -194,7 +201,12 @@ def _lines(text: str, language: str) -> Iterator[tuple[tuple[str, bool] | None, 
                 asked, told = (question, True), _ANSWERED.sub("", told, count=1)
         elif bold and is_question(bold.group(2), language):
             asked, told = (plain(bold.group(2)), False), plain(bold.group(3))
-        elif is_question(line, language) and not pending and len(text.split("\n")) > 1 and line == text.split("\n")[0].strip():
+        elif (
+            is_question(line, language)
+            and not pending
+            and len(text.split("\n")) > 1
+            and line == text.split("\n")[0].strip()
+        ):
             asked, told = (plain(line), False), ""
         if asked:
             if pending:

@@ -63,8 +63,13 @@ class Ground(Spec):
             for example, found in zip(chosen, hits):
                 ranked = [by_id[hit.passage.id] for hit in found if hit.passage.id in by_id]
                 if not ranked:
-                    yield drop(example.id, self.kind, "nothing-found", f"{example.origin.where}: search finds no passage of "
-                               f"{split}", example.question)
+                    yield drop(
+                        example.id,
+                        self.kind,
+                        "nothing-found",
+                        f"{example.origin.where}: search finds no passage of {split}",
+                        example.question,
+                    )
                     continue
                 if "unanswerable" in example.tags:
                     counts["unanswerable"] += 1
@@ -72,8 +77,13 @@ class Ground(Spec):
                     continue
                 own = self._own(example, ranked, by_id, context)
                 if not own:
-                    yield drop(example.id, self.kind, "no-passage", f"{example.origin.where}: no passage of {split} holds "
-                               "its answer", example.question)
+                    yield drop(
+                        example.id,
+                        self.kind,
+                        "no-passage",
+                        f"{example.origin.where}: no passage of {split} holds its answer",
+                        example.question,
+                    )
                     continue
                 if _place(context.seed, "without", example) < self.without:
                     others = self._others(example, ranked, own, context)
@@ -102,7 +112,9 @@ class Ground(Spec):
         return [p for p in ranked if p.id not in taken and (
             support(answer, p.headed, language) <= self.max_support or not figures <= numbers(p.headed))]
 
-    def _copy(self, example: Example, passages: Sequence[Passage], own: Sequence[Passage], context: MakeContext) -> Example:
+    def _copy(
+        self, example: Example, passages: Sequence[Passage], own: Sequence[Passage], context: MakeContext
+    ) -> Example:
         """The example with these passages in its prompt; without own ones among them the answer is the refusal."""
         fitting = context.rag.fit(passages)
         system = next((m.content for m in example.input if isinstance(m, Message) and m.role == "system"), None)
@@ -133,7 +145,9 @@ def _single(example: Example) -> bool:
             and [m.role for m in example.input if m.role != "system"] == ["user"])
 
 
-def _arranged(ranked: Sequence[Passage], own: Sequence[Passage], context: MakeContext, example: Example) -> list[Passage]:
+def _arranged(
+    ranked: Sequence[Passage], own: Sequence[Passage], context: MakeContext, example: Example
+) -> list[Passage]:
     """The hits in their order; own passages that the search missed, or that would not fit, are moved in."""
     most = context.rag.top_k
     order = list(ranked[:most])

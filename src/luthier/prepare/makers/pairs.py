@@ -59,7 +59,9 @@ class Pairs(Spec):
     @model_validator(mode="after")
     def _columns_used(self) -> Pairs:
         if self.format in ("openai", "sharegpt") and (self.question or self.answer):
-            raise ValueError(f"question and answer name columns; the format '{self.format}' has a list of turns instead")
+            raise ValueError(
+                f"question and answer name columns; the format '{self.format}' has a list of turns instead"
+            )
         return self
 
     def inputs(self, root: Path) -> Mapping[str, str]:

@@ -35,12 +35,16 @@ _BOILERPLATE = re.compile(
     r"(?:version|revision|document|change) (?:history|log|control)|"
     r"changelog|copyright|imprint|legal notice|disclaimer|footnotes?|list of (?:figures|tables)|acknowledge?ments?|"
     r"further reading|see also|links|sources?|navigation|menu|share this|glossar(?:y)?|"
-    r"(?:related|popular|useful|quick|more|further|top) (?:links|documents|pages|topics|articles|information|questions)|"
+    r"(?:related|popular|useful|quick|more|further|top) (?:links|documents|pages|topics|articles|information|"
+    r"questions)|"
     r"inhalt(?:sverzeichnis)?|impressum|quellen|literatur(?:verzeichnis)?|siehe auch|änderungshistorie)$",
-    re.IGNORECASE)
+    re.IGNORECASE,
+)
 _GENERAL = re.compile(
     r"^(?:introduction|overview|summary|abstract|about(?: this .*)?|general|preface|foreword|background|purpose|"
-    r"at a glance|contact|scope|notes?|details|einleitung|überblick|zusammenfassung|allgemeines|vorwort|zweck)$", re.IGNORECASE)
+    r"at a glance|contact|scope|notes?|details|einleitung|überblick|zusammenfassung|allgemeines|vorwort|zweck)$",
+    re.IGNORECASE,
+)
 _WHOLE = re.compile(r"^(?:introduction|overview|summary|abstract|about(?: this .*)?|at a glance|einleitung|überblick|"
                     r"zusammenfassung)$", re.IGNORECASE)
 
@@ -61,7 +65,7 @@ class SectionQuestions(Spec):
     max_answer: int = Field(default=900, ge=80)
     """Longest answer in characters; a longer section is cut at the end of a sentence, never inside one."""
     max_cut: float = Field(default=0.6, ge=0, le=1)
-    """Greatest share of a section that may be cut away; a longer section answers its heading too badly and is dropped."""
+    """Greatest share of a section that may be cut away; a longer section is dropped, for it would be half an answer."""
 
     per_document: ClassVar[bool] = True
     uses_retriever: ClassVar[bool] = False

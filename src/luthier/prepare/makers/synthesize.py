@@ -153,8 +153,10 @@ class Synthesize(Spec):
         notes["seconds"] = round(time.monotonic() - began, 1)
         if passages and notes["yield"] < self.min_yield:
             notes["warning"] = (
-                f"The teacher {notes['teacher']} was asked for {notes['asked']} questions and {counts['kept']} passed the "
-                f"checks ({notes['yield']:.0%}); a larger teacher, or your own pairs, would give more.")
+                f"The teacher {notes['teacher']} was asked for {notes['asked']} questions and {counts['kept']} "
+                f"passed the "
+                f"checks ({notes['yield']:.0%}); a larger teacher, or your own pairs, would give more."
+            )
             context.progress.say(f"  synthesize: {notes['warning']}")
 
     def _choose(self, context: MakeContext) -> list[Passage]:
@@ -187,8 +189,10 @@ class Synthesize(Spec):
                 try:
                     rows = self._batch(chat, part, context)
                 except ModelError as error:
-                    raise ModelError(f"synthesize: {error}. What the teacher wrote for {len(written)} of {len(passages)} "
-                                     "passages is kept: run again to go on") from None
+                    raise ModelError(
+                        f"synthesize: {error}. What the teacher wrote for {len(written)} of {len(passages)} "
+                        "passages is kept: run again to go on"
+                    ) from None
                 spent = (time.monotonic() - began) / len(part)
                 for passage, row in zip(part, rows):
                     row["seconds"] = round(spent, 3)
@@ -245,7 +249,9 @@ class Synthesize(Spec):
         repeats = Repeats([e.question for e in context.examples], near=self.near, semantic=self.semantic)
         asked = encode(questions) if encode else ()
         vectors = list(asked) if self.semantic is not None else []
-        answers = encode([candidate.answer for _, candidate in candidates]) if encode and self._style == "sentence" else ()
+        answers = (
+            encode([candidate.answer for _, candidate in candidates]) if encode and self._style == "sentence" else ()
+        )
         for number, (passage, candidate) in enumerate(candidates):
             candidate = Candidate(candidate.question, _teacher.tidy_answer(candidate.answer), candidate.focus)
             vector = vectors[number] if len(vectors) else None

@@ -44,8 +44,10 @@ _NO_NOUN = word_set(
     "name names item items type types title key entry label description what who case scenario situation "
     "question topic subject bezeichnung was art eintrag option feature property parameter field setting "
     "attribute merkmal eigenschaft element task activity")
-_VAGUE = word_set("limit number amount rate level count total maximum minimum average threshold target condition type class "
-                  "category value term day hour interval action step")
+_VAGUE = word_set(
+    "limit number amount rate level count total maximum minimum average threshold target condition type class "
+    "category value term day hour interval action step"
+)
 _NO_CONTEXT = word_set("table overvi list matrix summar tabell übersi liste")
 _NOT_ASKED = word_set(
     "note notes remark remarks comment comments bemerkung bemerkungen anmerkung anmerkungen hinweis hinweise "
@@ -173,8 +175,11 @@ def _askable(name: str, cells: list[str]) -> bool:
         return False
     if all(cell.strip().rstrip(".").lower() in _TRUTH for cell in filled):
         return False
-    return not re.fullmatch(r"\w+(?:ed|able|ible|ory)\??", name, re.IGNORECASE) and not name.endswith("?") and not re.match(
-        r"(?:who|what|when|where|how|why|is|are|can|does|do|has)\b", name, re.IGNORECASE)
+    return (
+        not re.fullmatch(r"\w+(?:ed|able|ible|ory)\??", name, re.IGNORECASE)
+        and not name.endswith("?")
+        and not re.match(r"(?:who|what|when|where|how|why|is|are|can|does|do|has)\b", name, re.IGNORECASE)
+    )
 
 
 def _needed_heading(section: Section, wording: Wording, column: str, row: str) -> str:
@@ -182,7 +187,12 @@ def _needed_heading(section: Section, wording: Wording, column: str, row: str) -
     heading = section.heading
     known = set(content(f"{wording.title} {column} {row}", wording.language))
     new = set(content(heading, wording.language)) - known - _NO_CONTEXT
-    if not new or len(heading.split()) > 7 or heading.endswith("?") or re.match(r"(?i)tab(?:le|elle)\b|sheet\d*", heading):
+    if (
+        not new
+        or len(heading.split()) > 7
+        or heading.endswith("?")
+        or re.match(r"(?i)tab(?:le|elle)\b|sheet\d*", heading)
+    ):
         return ""
     if not column or not says_attribute(column) or column.split()[-1].lower().rstrip("s") in _VAGUE:
         return heading

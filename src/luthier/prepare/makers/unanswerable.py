@@ -89,8 +89,13 @@ class Unanswerable(Spec):
                 return
             held = max((support(question, hit.passage.headed, language) for hit in found), default=0.0)
             if held > self.max_support:
-                yield drop(question, self.kind, "may-be-answered", f"{held:.0%} of its words stand in {found[0].passage.citation}",
-                           question)
+                yield drop(
+                    question,
+                    self.kind,
+                    "may-be-answered",
+                    f"{held:.0%} of its words stand in {found[0].passage.citation}",
+                    question,
+                )
                 continue
             count -= 1
             yield Example(id=digest("example", self.kind, question), input=chat_input(question, context.task.system),
@@ -121,7 +126,9 @@ class Unanswerable(Spec):
         if words is None:
             context.notes["elsewhere_language"] = f"no wording for '{language}'"
             return
-        texts = {document.id: set(content(f"{document.title} {document.text}", language)) for document in context.documents}
+        texts = {
+            document.id: set(content(f"{document.title} {document.text}", language)) for document in context.documents
+        }
         homes: dict[str, dict[Split, str]] = {}
         for passage in context.passages:
             homes.setdefault(passage.document, {}).setdefault(context.split_of(passage.id), passage.id)
@@ -139,8 +146,19 @@ class Unanswerable(Spec):
                 continue
             wording = Wording(asked, language)
             question = words.about(Wording(document, language).heading(section.heading), wording.named, "", 0)
-            yield split, chat_example(context, question, context.task.refusal, step=self.kind, maker="rule", evidence="",
-                                      passages=[by_id[homes[asked.id][split]]], tags=("unanswerable",))
+            yield (
+                split,
+                chat_example(
+                    context,
+                    question,
+                    context.task.refusal,
+                    step=self.kind,
+                    maker="rule",
+                    evidence="",
+                    passages=[by_id[homes[asked.id][split]]],
+                    tags=("unanswerable",),
+                ),
+            )
 
     @staticmethod
     def _other(document: Document, section: Section, split: Split, context: MakeContext, texts: Mapping[str, set[str]],
