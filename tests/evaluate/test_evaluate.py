@@ -293,3 +293,31 @@ def test_spec_survives_yaml_and_orders_its_systems() -> None:
     assert parse(Evaluate, yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(spec.dump()))))) == spec
     bare = [name for name, field in Evaluate.model_fields.items() if not field.description]
     assert not bare
+
+
+def test_the_judge_is_part_of_the_report_and_its_failure_is_not_the_evaluations(project: Project, monkeypatch) -> None:
+    from luthier.errors import ModelError
+    from luthier.evaluate import Judge
+    from luthier.models.base import Completion
+
+    class Fake:
+        name = "fake"
+
+        def __init__(self, fails: bool):
+            self.fails = fails
+
+        def complete(self, prompts, **options):
+            if self.fails:
+                raise ModelError("the endpoint is down")
+            return [Completion("TIE", 1, 1, "stop", 0.0) for _ in prompts]
+
+    told = Judge(base_url="http://localhost:1/v1", model="m")
+    few = SPEC.but(systems=("base", "tuned"), latency_questions=0)
+    monkeypatch.setattr(Judge, "open", lambda self: Fake(fails=True))
+    down = project.evaluate(spec=few.but(judge=told))
+    assert read_report(down)["judge"]["skipped"] == "the endpoint is down"
+    assert "The judge was left out: the endpoint is down" in (down.path / "report.html").read_text("utf-8")
+    monkeypatch.setattr(Judge, "open", lambda self: Fake(fails=False))
+    up = project.evaluate(spec=few.but(judge=told.but(max_questions=9)))
+    assert read_report(up)["judge"]["systems"]["tuned"]["ties"] == 9
+    assert "opinion" in (up.path / "report.html").read_text("utf-8")

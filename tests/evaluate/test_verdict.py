@@ -75,9 +75,17 @@ def test_a_certain_tie_is_conclusive_an_uncertain_one_asks_for_more_questions() 
 
 
 def test_only_rivals_of_the_winner_can_leave_it_open() -> None:
-    wide = {("retrieval", "base"): 0.3}
+    wide = {("retrieval", "base"): 0.3}  # but surely worse than the tuned model
     verdict = decide(build(of(0.2, 0.2, 0.5, 0.5), half=0.03, wide=wide))
     assert verdict.choice == "tuned" and verdict.conclusive
+
+
+def test_a_simpler_system_that_may_do_as_well_keeps_it_open() -> None:
+    wide = {("retrieval", "base"): 0.1, ("tuned_retrieval", "retrieval"): 0.1}
+    verdict = decide(build(of(0.2, 0.23, 0.2, 0.28), half=0.03, wide=wide))
+    assert verdict.choice == "tuned_retrieval" and not verdict.conclusive
+    assert "too small to tell whether the base model with retrieval would do as well" in verdict.sentence
+    assert verdict.needed_questions and verdict.needed_questions > 100
 
 
 def test_a_simpler_system_that_is_certainly_better_than_the_winner_takes_it() -> None:
@@ -97,19 +105,19 @@ def test_lost_general_skills_rule_every_tuned_system_out() -> None:
     retention = Measured(0.12, 0.1, 0.14, 100)
     verdict = decide(build(of(0.2, 0.4, 0.7, 0.8), retention=retention))
     assert verdict.choice == "retrieval" and set(verdict.ruled_out) == {"tuned", "tuned_retrieval"}
-    assert "the tuned systems are ruled out" in verdict.sentence and "12.0%" in verdict.sentence
+    assert "the tuned systems are ruled out" in verdict.sentence and "12.0\u00a0%" in verdict.sentence
     verdict = decide(build({"base": 0.2, "tuned": 0.7}, retention=retention))
     assert verdict.choice == "base" and verdict.conclusive
     assert verdict.sentence.startswith("Do not tune: the tuned model is ruled out, because tuning damaged")
     within = decide(build(of(0.2, 0.4, 0.7, 0.7), retention=Measured(0.03, 0.0, 0.06, 100)))
-    assert within.choice == "tuned" and any("6.0% cannot be excluded" in reason for reason in within.reasons)
+    assert within.choice == "tuned" and any("6.0\u00a0% cannot be excluded" in reason for reason in within.reasons)
 
 
 def test_rising_wrong_refusals_rule_that_system_out() -> None:
     refusals = {"tuned": Measured(0.3, 0.2, 0.4, 90), "tuned_retrieval": Measured(0.02, -0.02, 0.06, 90)}
     verdict = decide(build(of(0.2, 0.3, 0.6, 0.5), wrong_refusals=refusals))
     assert verdict.choice == "tuned_retrieval" and list(verdict.ruled_out) == ["tuned"]
-    assert "refuses 30% more" in verdict.ruled_out["tuned"]
+    assert "refuses 30\u00a0% more" in verdict.ruled_out["tuned"]
     unsure = decide(build(of(0.2, 0.2, 0.6, 0.6), wrong_refusals={"tuned": Measured(0.15, -0.05, 0.35, 10)}))
     assert unsure.choice == "tuned"
     small = decide(build(of(0.2, 0.2, 0.6, 0.6), wrong_refusals={"tuned": Measured(0.05, 0.01, 0.09, 90)}))

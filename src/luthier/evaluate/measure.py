@@ -77,8 +77,9 @@ def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Arti
                                      None if type(metric).finish is Metric.finish else metric.finish)
                  for metric in metrics} for system, rows in predictions.items()})
     report = compare(table, tests=tests.facts, spec=spec, retention=kept)
+    search_mb = _search_mb(index, retriever)
     for system, rows in predictions.items():
-        report["systems"][system] |= _cost(rows, speed.get(system), _index_mb(index) if "retrieval" in system else 0.0)
+        report["systems"][system] |= _cost(rows, speed.get(system), search_mb if "retrieval" in system else 0.0)
     report |= {
         "retrieval": found.quality(spec.seed), "slices": slices(table, tests, spec),
         "notes": notes, "judge": _judge(spec, task, tests, predictions, store, progress),
@@ -236,7 +237,7 @@ def _latency(subject: Subject, system: str, tests: TestSet, found: _Retrieval, t
                            max_new_tokens=spec.max_new_tokens, what=f"latency, {system}")
 
 
-def _cost(rows: Sequence[Prediction], speed: Latency | None, index_mb: float) -> dict[str, Any]:
+def _cost(rows: Sequence[Prediction], speed: Latency | None, search_mb: float) -> dict[str, Any]:
     """Latency of single requests, and what a thousand answers cost when they come in batches."""
     import numpy as np
 
@@ -252,14 +253,21 @@ def _cost(rows: Sequence[Prediction], speed: Latency | None, index_mb: float) ->
     if speed is not None and speed.seconds:
         p50, p95 = np.percentile(speed.seconds, [50, 95])
         found["latency_s"] = {"p50": round(float(p50), 4), "p95": round(float(p95), 4), "n": len(speed.seconds)}
+        found["latency_s"]["cpu_p50"] = round(float(np.median(speed.cpu_seconds)), 4)
         found["tokens_per_s"] = round(sum(speed.tokens) / max(sum(speed.generating), 1e-9), 2)
     if speed is not None:
-        found["memory_mb"] = round(speed.weights_mb + index_mb, 1)
+        found["memory_mb"] = round(speed.weights_mb + search_mb, 1)
     return found
 
 
-def _index_mb(index: Artifact | None) -> float:
-    return 0.0 if index is None else sum(f.stat().st_size for f in index.path.rglob("*") if f.is_file()) / 1e6
+def _search_mb(index: Artifact | None, retriever: Any) -> float:
+    """Size of the index and, where it searches by meaning, of the encoder's weights."""
+    if index is None or retriever is None:
+        return 0.0
+    files = [file for file in index.path.rglob("*") if file.is_file()]
+    if retriever.spec.mode != "keywords":
+        files += retriever.encoder.files.folder.glob("*.safetensors")
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
 def _peak_mb() -> float:

@@ -112,7 +112,8 @@ def _lists(table: Table, values: Mapping[str, Mapping[str, Measured]],
     if "relative_rise" in loss and loss["low"] is not None:
         group = "regressions" if loss["low"] > 0 else "improvements" if loss["high"] < 0 else "no_change"
         found[group].append(f"General skills, token loss: {loss['base']:.3f} → {loss['tuned']:.3f} "
-                            f"({loss['relative_rise']:+.1%}; 95 % interval {loss['low']:+.1%} to {loss['high']:+.1%}; "
+                            f"({100 * loss['relative_rise']:+.1f} %; 95 % interval {100 * loss['low']:+.1f} to "
+                            f"{100 * loss['high']:+.1f} %; "
                             f"n = {loss['n']})")
     return found
 

@@ -184,7 +184,8 @@ def _retention(report: Mapping[str, Any]) -> dict[str, Any] | None:
         shown = f"{100 * rise:+.1f} %" + ("" if loss["low"] is None
                                           else f" ({100 * loss['low']:+.1f} to {100 * loss['high']:+.1f})")
         found["rise"] = forest([Mark(label="Rise of the loss", note=f"on {loss['n']} general instructions", tone=tone,
-                                     value=rise, low=loss["low"], high=loss["high"], shown=shown.replace("-", "−"), strong=True)],
+                                     value=rise, low=loss["low"], high=loss["high"], shown=shown.replace("-", "−"),
+                                     strong=True)],
                                zero=0.0, limit=told["limit"], show=lambda v: f"{100 * v:g} %")
         found["loss"] = loss
         found["within"] = rise <= told["limit"]
@@ -222,7 +223,8 @@ def _latency(report: Mapping[str, Any], systems: Sequence[str]) -> Forest | None
 
 
 def _costs(report: Mapping[str, Any], systems: Sequence[str]) -> list[dict[str, Any]]:
-    wanted = (("Tokens per second, one request", "tokens_per_s", "{:.1f}"),
+    wanted = (("CPU time of one request (median)", "cpu_p50", "{:.2f} s"),
+              ("Tokens per second, one request", "tokens_per_s", "{:.1f}"),
               ("CPU time for 1,000 answers", "cpu_s_per_1000_answers", "{:,.0f} s"),
               ("Elapsed time for 1,000 answers, in batches", "wall_s_per_1000_answers", "{:,.0f} s"),
               ("Mean answer length", "mean_answer_tokens", "{:.0f} tokens"),
@@ -230,7 +232,8 @@ def _costs(report: Mapping[str, Any], systems: Sequence[str]) -> list[dict[str, 
               ("Memory for weights and index", "memory_mb", "{:,.0f} MB"))
     found = []
     for label, key, shape in wanted:
-        cells = [report["systems"][system].get(key) for system in systems]
+        cells = [{**report["systems"][system], **report["systems"][system].get("latency_s", {})}.get(key)
+                 for system in systems]
         if any(cell is not None for cell in cells):
             scale = 100 if key == "cut_share" else 1
             found.append({"label": label,

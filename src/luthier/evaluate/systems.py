@@ -18,7 +18,7 @@ from luthier.progress import Progress, Silent
 from luthier.store import Cache, canonical
 from luthier.types import Example, Message, Origin, digest
 
-VERSION = 1
+VERSION = 2
 CHUNK = 16
 TOO_LONG = "too_long"
 """`finish` of a question whose prompt leaves no room for an answer in the model's context."""
@@ -42,6 +42,8 @@ class Latency:
     tokens: tuple[int, ...]
     generating: tuple[float, ...]
     """Seconds spent in the model, retrieval left out."""
+    cpu_seconds: tuple[float, ...]
+    """CPU time of each request, retrieval included: steadier than seconds on a machine that others use too."""
     weights_mb: float
     """Megabytes of the model's weights in memory."""
 
@@ -180,20 +182,22 @@ class Subject:
                               for name, value in known.items()})
         ready = [prompt for prompt, messages in zip(prompts, made, strict=True)
                  if self.opened.fits(messages, max_new_tokens)]
-        seconds, tokens, generating = [], [], []
+        seconds, tokens, generating, cpu_seconds = [], [], [], []
         with self.progress.track(what, len(ready), unit="requests") as bar:
             if ready:
                 self.opened.chat.complete([made[0]], max_new_tokens=4)
             for prompt in ready:
-                began = time.monotonic()
+                began, cpu = time.monotonic(), time.process_time()
                 messages = prompt()
                 middle = time.monotonic()
                 completion = self.opened.chat.complete([messages], max_new_tokens=max_new_tokens)[0]
                 seconds.append(time.monotonic() - began)
                 generating.append(time.monotonic() - middle)
+                cpu_seconds.append(time.process_time() - cpu)
                 tokens.append(completion.num_tokens)
                 bar.advance(1)
-        measured = Latency(tuple(seconds), tuple(tokens), tuple(generating), self.opened.weights_mb)
+        measured = Latency(tuple(seconds), tuple(tokens), tuple(generating), tuple(cpu_seconds),
+                           self.opened.weights_mb)
         self._put(key, measured.__dict__)
         return measured
 

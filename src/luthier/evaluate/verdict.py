@@ -101,6 +101,7 @@ def decide(evidence: Evidence) -> Verdict:
                 leader = system
             elif gain.sign == 0:
                 ties.append((system, leader))
+    rivals: list[tuple[System, System]] = []
     for simpler in () if few else present[1 : present.index(leader)]:
         # It tied an earlier leader. It is overtaken only if the new leader is not certainly worse than it.
         gain = _gain(evidence, leader, simpler)
@@ -110,17 +111,20 @@ def decide(evidence: Evidence) -> Verdict:
             if gain.sign < 0:
                 leader = simpler
                 break
+            rivals.append((leader, simpler))
     # A tie is certain when a gain worth having is excluded; only rivals of the final leader matter.
     unsettled = [(system, against) for system, against in ties if against == leader
                  and (few or _gain(evidence, system, against).high is None  # type: ignore[union-attr]
                       or _gain(evidence, system, against).high >= evidence.worthwhile)]  # type: ignore[union-attr,operator]
-    needed = [n for pair in unsettled if (n := needed_questions(evidence.differences[pair], evidence.worthwhile))]
+    simpler_rivals = [pair for pair in rivals if pair[0] == leader]
+    still_open = [*unsettled, *simpler_rivals]
+    needed = [n for pair in still_open if (n := needed_questions(evidence.differences[pair], evidence.worthwhile))]
     reasons += _side_notes(evidence)
     return Verdict(
-        choice=leader, reasons=tuple([*reasons, *evidence.warnings]), conclusive=not few and not unsettled,
+        choice=leader, reasons=tuple([*reasons, *evidence.warnings]), conclusive=not few and not still_open,
         sentence=_few(evidence, leader, needed) if few
-        else _sentence(evidence, leader, present, ruled_out, unsettled, needed),
-        needed_questions=max([*needed, evidence.min_questions]) if few or unsettled else None, ruled_out=ruled_out,
+        else _sentence(evidence, leader, present, ruled_out, unsettled, simpler_rivals, needed),
+        needed_questions=max([*needed, evidence.min_questions]) if few or still_open else None, ruled_out=ruled_out,
     )
 
 
@@ -130,7 +134,8 @@ def _few(evidence: Evidence, leader: System, needed: Sequence[int]) -> str:
 
 
 def _sentence(evidence: Evidence, leader: System, present: Sequence[System], ruled_out: Mapping[str, str],
-              unsettled: Sequence[tuple[System, System]], needed: Sequence[int]) -> str:
+              unsettled: Sequence[tuple[System, System]], simpler: Sequence[tuple[System, System]],
+              needed: Sequence[int]) -> str:
     tuning = any(system in UNTUNED for system in present)
     act = {"base": "Do not tune" if tuning else "Keep the base model", "retrieval": "Use retrieval",
            "tuned": "Release the tuned model",
@@ -155,10 +160,14 @@ def _sentence(evidence: Evidence, leader: System, present: Sequence[System], rul
         clauses.append(f"{out} ruled out, because {next(iter(ruled_out.values()))}")
     sentence = f"{act}{',' if ':' in act else ':'} {'because ' if ':' in act else ''}"
     sentence += ", and ".join(clauses) if clauses else "there is nothing to compare it with"
+    doubts = []
     if unsettled:
-        names = " or ".join(dict.fromkeys(NAMES[system] for system, _ in unsettled))
+        doubts.append(f"{' or '.join(dict.fromkeys(NAMES[system] for system, _ in unsettled))} is better")
+    if simpler:
+        doubts.append(f"{' or '.join(dict.fromkeys(NAMES[system] for _, system in simpler))} would do as well")
+    if doubts:
         more = f"; about {max(needed):,} test questions would settle it" if needed else ""
-        sentence += f"; but the test is too small to tell whether {names} is better{more}"
+        sentence += f"; but the test is too small to tell whether {', and whether '.join(doubts)}{more}"
     return sentence + "."
 
 
@@ -168,12 +177,12 @@ def _objection(system: System, evidence: Evidence) -> str:
         return ""
     rise, limit = evidence.retention, evidence.max_retention_rise
     if rise is not None and rise.value > limit:
-        return (f"tuning damaged general skills: token loss on general text rose by {rise.value:.1%}, "
-                f"more than the limit of {limit:.1%}")
+        return (f"tuning damaged general skills: token loss on general text rose by {_percent(rise.value, 1)}, "
+                f"more than the limit of {_percent(limit, 1)}")
     refusals = evidence.wrong_refusals.get(system)
     if refusals is not None and refusals.sign > 0 and refusals.value > evidence.max_wrong_refusal_rise:
-        return (f"it refuses {refusals.value:.0%} more of the answerable questions than before tuning, "
-                f"more than the limit of {evidence.max_wrong_refusal_rise:.0%}")
+        return (f"it refuses {_percent(refusals.value)} more of the answerable questions than before tuning, "
+                f"more than the limit of {_percent(evidence.max_wrong_refusal_rise)}")
     return ""
 
 
@@ -182,13 +191,13 @@ def _side_notes(evidence: Evidence) -> list[str]:
     rise = evidence.retention
     if rise is not None and rise.value <= evidence.max_retention_rise:
         near = rise.high is not None and rise.high > evidence.max_retention_rise
-        notes.append(f"General skills are kept: token loss on general text changed by {rise.value:+.1%} "
-                     f"(limit {evidence.max_retention_rise:.1%})"
-                     + (f", though a rise of {rise.high:.1%} cannot be excluded." if near else "."))
+        notes.append(f"General skills are kept: token loss on general text changed by "
+                     f"{_percent(rise.value, 1, sign='+')} (limit {_percent(evidence.max_retention_rise, 1)})"
+                     + (f", though a rise of {_percent(rise.high, 1)} cannot be excluded." if near else "."))
     for system, refusals in evidence.wrong_refusals.items():
         if refusals.sign > 0 and refusals.value <= evidence.max_wrong_refusal_rise:
-            notes.append(f"{_cap(NAMES[system])} wrongly refuses {refusals.value:.0%} more questions than untuned, "
-                         f"within the limit of {evidence.max_wrong_refusal_rise:.0%}.")
+            notes.append(f"{_cap(NAMES[system])} wrongly refuses {_percent(refusals.value)} more questions than "
+                         f"untuned, within the limit of {_percent(evidence.max_wrong_refusal_rise)}.")
     return notes
 
 
@@ -212,6 +221,10 @@ def _show(evidence: Evidence, system: str, against: str) -> str:
     if gap is None:
         return text
     return f"{text} (difference {_signed(gap.value)}{_interval(gap, ', ')}, n\u00a0=\u00a0{gap.n})"
+
+
+def _percent(share: float | None, digits: int = 0, *, sign: str = "") -> str:
+    return f"{100 * (share or 0.0):{sign}.{digits}f}\u00a0%".replace("-", "−")
 
 
 def _signed(value: float) -> str:
