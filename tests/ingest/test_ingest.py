@@ -212,7 +212,7 @@ def test_a_reader_of_the_users_own_and_what_its_failures_cost(folder, store):
     """A plug-in is one file; hanging, eating memory, crashing and raising cost one file each."""
     project = folder.parent
     (project / "my_reader.py").write_text(BAD_READER)
-    (project / "luthier.yaml").write_text("readers:\n- kind: my_reader:BadReader\ntimeout_s: 2\nmemory_mb: 300\n")
+    (project / "luthier.yaml").write_text("readers:\n- kind: my_reader:BadReader\ntimeout_s: 8\nmemory_mb: 300\n")
     spec = load_yaml(project / "luthier.yaml", Ingest)
     for text in ("hang", "eat", "crash", "raise", "fine"):
         (folder / f"{text}.bad").write_text(text)
