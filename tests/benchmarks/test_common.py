@@ -108,11 +108,9 @@ def test_goals_are_judged_from_the_figures():
         "differences": [{"system": "tuned", "against": "base", "metric": "token_f1", "low": 0.01, "value": 0.03}],
         "judged": {"test": {"change": -0.2, "low": -0.21, "high": -0.19, "before": 2.5, "after": 2.0, "n": 9},
                    "general": {"change": 0.02, "low": 0.0, "high": 0.04, "before": 2.5, "after": 2.55, "n": 9}},
-        "token_f1_by_limit": {"64": {"before": 0.3, "low": -0.01}, "256": {"before": 0.2, "low": 0.02}},
         "retention": {"token_loss": {"relative_rise": 0.06}}, "minutes": 50.0}
     reached = [goal["reached"] for goal in medquad.goals(result).values()]
-    # the base is best at 64 tokens, where the tuned model does not surely win; the own probe rose by 6 %
-    assert reached == [True, True, False, False, True]
+    assert reached == [True, True, False, True]  # the own probe rose by 6 %
 
 
 def test_a_record_becomes_a_page_with_headings_paragraphs_and_lists():
