@@ -56,7 +56,7 @@ def _print(data: Any, as_json: bool, text: str) -> None:
 @app.command(rich_help_panel="Project")
 def new(
     folder: Annotated[Path, typer.Argument(help="Folder to create.")],
-    documents: Annotated[Path | None, typer.Option("--documents", help="Copy this folder of documents into it.")] = None,
+    documents: Annotated[Path | None, typer.Option(help="Copy this folder of documents into it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Create a project: luthier.yaml with every field explained, and a folder for documents."""
@@ -84,7 +84,7 @@ def check(project: ProjectDir = HERE, settings: Settings = None, as_json: Json =
 def run(
     project: ProjectDir = HERE,
     settings: Settings = None,
-    force: Annotated[bool, typer.Option("--force", help="Release in spite of a refused gate; this is recorded.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Release in spite of a refused gate; it is recorded.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run every stage that something changed for: ingest → prepare → index → adapt → train → evaluate → release."""
@@ -93,7 +93,7 @@ def run(
 
 def _run(project: Path, settings: list[str] | None, *, to: str, force: bool, as_json: bool) -> None:
     from luthier.project.base import describe
-    from luthier.project.check import record, rates_of
+    from luthier.project.check import rates_of, record
 
     opened = _open(project, settings)
     progress = _progress(as_json)
@@ -155,8 +155,8 @@ for _stage, _help in (
 def release(
     project: ProjectDir = HERE,
     settings: Settings = None,
-    force: Annotated[bool, typer.Option("--force", help="Release in spite of a refused gate; this is recorded.")] = False,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Make the release before the live one live again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Release in spite of a refused gate; it is recorded.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make the release before it live again.")] = False,
     as_json: Json = False,
 ) -> None:
     """Pass the newest model through its gate and release it, or refuse it with the reason."""
@@ -187,7 +187,7 @@ def _release_folder(opened: Project, name: str | None) -> Path:
 def serve(
     project: ProjectDir = HERE,
     settings: Settings = None,
-    release: Annotated[str | None, typer.Option("--release", help="NAME/VERSION; the live release if left out.")] = None,
+    release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to listen on; overrides serve.port.")] = None,
 ) -> None:
     """Serve the live release: OpenAI-compatible API and a chat page, with citations."""
@@ -201,12 +201,12 @@ def serve(
 
 @app.command(rich_help_panel="Use")
 def chat(
-    question: Annotated[str | None, typer.Argument(help="Ask one question and leave; without it, a conversation.")] = None,
+    question: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
     project: ProjectDir = HERE,
     settings: Settings = None,
     model: Annotated[str | None, typer.Option("--model", help="base, retrieval, tuned or tuned_retrieval; "
                                               "the release's own choice if left out.")] = None,
-    release: Annotated[str | None, typer.Option("--release", help="NAME/VERSION; the live release if left out.")] = None,
+    release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
     as_json: Json = False,
 ) -> None:
     """Ask the live release from the terminal; answers cite their passages."""
@@ -216,7 +216,7 @@ def chat(
     folder = _release_folder(opened, release)
     if question is not None:
         found = answer(opened, folder, question, system=model)
-        _print(found.data(), as_json, found.text())
+        _print(found.data(), as_json, found.text_with_sources())
     else:
         converse(opened, folder, system=model)
 
@@ -266,7 +266,8 @@ def gc(
     total = sum(item.bytes for item in found)
     freed = collect(opened, found) if yes else 0
     rows = [{"folder": str(item.folder), "bytes": item.bytes, "why": item.why} for item in found]
-    lines = [f"{item.bytes / 1e6:9.1f} MB  {item.folder.parent.name}/{item.folder.name}  ({item.why})" for item in found]
+    lines = [f"{item.bytes / 1e6:9.1f} MB  {item.folder.parent.name}/{item.folder.name}  ({item.why})"
+             for item in found]
     closing = (f"Deleted: {freed / 1e6:.1f} MB freed." if yes else
                f"{total / 1e6:.1f} MB can go; delete with: luthier gc --yes" if found else "Nothing to remove.")
     _print({"garbage": rows, "bytes": total, "freed": freed}, as_json, "\n".join([*lines, closing]))

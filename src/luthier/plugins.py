@@ -23,7 +23,6 @@ from pydantic_core import core_schema
 
 from luthier.spec import Nested, Spec
 
-
 C = TypeVar("C", bound=type[Spec])
 
 
@@ -82,17 +81,24 @@ class Seam:
         found.kind = dotted
         return found
 
-    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> Spec:
+    def parse(self, value: Any, *, local: Path | None = None) -> Spec:
+        """The spec that a `kind` name or a mapping with `kind` describes; ValueError says what is wrong with it.
+
+        `local` is the project folder whose Python files may provide kinds; None where the input is not trusted.
+        """
         if isinstance(value, Spec):
             return value
         data = {"kind": value} if isinstance(value, str) else value
         if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
             raise ValueError(f"a {self.name} is written as a mapping with 'kind', such as {{kind: NAME}}")
-        cls = self.get(data["kind"], local=(info.context or {}).get("local"))
+        cls = self.get(data["kind"], local=local)
         try:
-            return cls.model_validate({k: v for k, v in data.items() if k != "kind"}, context=info.context)
+            return cls.model_validate({k: v for k, v in data.items() if k != "kind"}, context={"local": local})
         except ValidationError as error:
             raise Nested(error, cls) from None
+
+    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> Spec:
+        return self.parse(value, local=(info.context or {}).get("local"))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.with_info_plain_validator_function(

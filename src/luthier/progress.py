@@ -80,7 +80,8 @@ class JsonLines:
 
 class _RichBar:
     def __init__(self, bars: Any, task: Any):
-        self.bars, self.task, self.shown = bars, task, {}
+        self.bars, self.task = bars, task
+        self.shown: dict[str, Any] = {}
 
     def advance(self, count: float = 1, **shown: Any) -> None:
         self.shown |= shown
@@ -98,8 +99,14 @@ class Terminal:
 
     @contextmanager
     def track(self, what: str, total: float | None, *, unit: str = "", done: float = 0) -> Iterator[Bar]:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         if not self.console.is_terminal:
             began = time.monotonic()
@@ -111,7 +118,7 @@ class Terminal:
         columns = (TextColumn("  {task.description}"), BarColumn(24), MofNCompleteColumn(), TextColumn(unit),
                    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[shown]}"))
         with Progress(*columns, console=self.console, transient=False) as bars:
-            yield _RichBar(bars, bars.add_task(what, total=total, completed=done, shown=""))
+            yield _RichBar(bars, bars.add_task(what, total=total, completed=int(done), shown=""))
 
     def say(self, message: str, **fields: Any) -> None:
         self.console.print(message, highlight=False, soft_wrap=True)

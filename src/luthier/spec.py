@@ -185,8 +185,8 @@ def _model_at(model: type[BaseModel] | None, loc: Loc) -> type[BaseModel] | None
 
 
 def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, BaseModel):
-            yield annotation
+    plain = isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias)
+    if plain and issubclass(annotation, BaseModel):
+        yield annotation
     for inner in typing.get_args(annotation):
         yield from _models_in(inner)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,7 +13,8 @@ from luthier.spec import Spec
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
+    "{% if loop.first and message['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -28,18 +28,14 @@ def check_spec(seam: Seam, spec: Spec) -> None:
     assert (cls.__doc__ or "").strip(), f"{cls.__name__} needs a docstring"
     bare = [name for name, field in cls.model_fields.items() if not field.description]
     assert not bare, f"{cls.__name__}: fields without a docstring: {', '.join(bare)}"
-    again = seam._validate(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(spec.dump())))), _Info())
+    again = seam.parse(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(spec.dump())))))
     assert again == spec, f"{cls.__name__} changes in a round trip: {again!r} != {spec!r}"
     assert pickle.loads(pickle.dumps(spec)) == spec
     try:
-        seam._validate({"kind": spec.kind, "no_such_field": 1}, _Info())
+        seam.parse({"kind": spec.kind, "no_such_field": 1})
     except ValueError:
         return
     raise AssertionError(f"{cls.__name__} accepts unknown fields")
-
-
-class _Info:
-    context: dict[str, Any] = {}
 
 
 def tiny_chat_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: int = 0, template: bool = True,
@@ -50,7 +46,14 @@ def tiny_chat_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: in
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedModel,
+        PreTrainedTokenizerFast,
+    )
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -66,6 +69,7 @@ def tiny_chat_model(folder: Path, *, layers: int = 2, hidden: int = 64, seed: in
     torch.manual_seed(seed)
     size = len(tokenizer)
     shared = {"bos_token_id": 0, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
+    model: PreTrainedModel
     if family == "gpt2":
         model = GPT2LMHeadModel(GPT2Config(vocab_size=size, n_embd=hidden, n_layer=layers, n_head=4, n_positions=1024,
                                            **shared))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+
 from luthier.errors import SpecError
 from luthier.plugins import Seam, register
 from luthier.spec import Spec, load_yaml, override, parse
@@ -74,7 +75,8 @@ def test_every_problem_is_listed_at_once(tmp_path):
 
 
 def test_local_file_provides_kinds_only_where_code_is_trusted(tmp_path):
-    (tmp_path / "mine.py").write_text("from luthier.spec import Spec\nclass Axe(Spec):\n    '''Chops.'''\n    kg: int = 1\n")
+    code = "from luthier.spec import Spec\nclass Axe(Spec):\n    '''Chops.'''\n    kg: int = 1\n"
+    (tmp_path / "mine.py").write_text(code)
     spec = load_yaml(write(tmp_path, "tools: [{kind: 'mine:Axe', kg: 2}]\n"), Outer)
     assert spec.tools[0].dump() == {"kind": "mine:Axe", "kg": 2}
     with pytest.raises(SpecError, match="allowed only in a local project file"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from luthier.errors import StoreError
 from luthier.store import Store, write_text
 
@@ -95,7 +96,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     def full(folder: Path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StoreError, match="is full .* free some space and run again"):
+    with pytest.raises(StoreError, match=r"is full .* free some space and run again"):
         Store(tmp_path).build("s", version=1, spec={}, inputs={}, make=full)
 
 

@@ -3,8 +3,18 @@
 import json
 
 from luthier.types import (
-    Document, Example, Message, Origin, Passage, Span, decode_document, decode_example, decode_passage, encode,
-    read_jsonl, write_jsonl,
+    Document,
+    Example,
+    Message,
+    Origin,
+    Passage,
+    Span,
+    decode_document,
+    decode_example,
+    decode_passage,
+    encode,
+    read_jsonl,
+    write_jsonl,
 )
 
 
@@ -24,7 +34,8 @@ def test_documents_passages_and_examples_round_trip(tmp_path):
 
 
 def test_citation_names_page_or_line():
-    base = {"id": "p", "document": "d", "path": "a.pdf", "title": "A", "heading": ("A", "B"), "text": "x", "spans": (0, 1)}
+    base = {"id": "p", "document": "d", "path": "a.pdf", "title": "A", "heading": ("A", "B"), "text": "x",
+            "spans": (0, 1)}
     assert Passage(**base, page=3).citation == "a.pdf, page 3"
     assert Passage(**base, line=9).citation == "a.pdf, line 9"
     assert Passage(**base).citation == "a.pdf"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from luthier.project import ProjectSpec
 from luthier.spec import parse
 
@@ -57,8 +58,9 @@ def test_relative_links_lead_to_files(page):
 
 
 def test_commands_named_in_the_docs_exist():
-    from luthier.cli import app
     from typer.main import get_command
+
+    from luthier.cli import app
 
     known = set(get_command(app).commands)
     for page in PAGES:

@@ -17,7 +17,8 @@ def write_corpus(folder: Path) -> Path:
             f"meeting and name the room {room} in the subject line. You get an answer within {number * 5} minutes.\n\n"
             f"## What does {room} cost?\n\n{room} costs {number * 11} euros an hour for guests and nothing for staff. "
             f"Coffee for {number + 3} people is included in this price.\n\n"
-            f"## Equipment of {room}\n\n| Item | Count | Place |\n|---|---|---|\n| Chairs | {number * 4} | along the wall |\n"
+            f"## Equipment of {room}\n\n| Item | Count | Place |\n|---|---|---|\n"
+            f"| Chairs | {number * 4} | along the wall |\n"
             f"| Screens | {number} | north side |\n| Sockets | {number * 3} | under the table |\n", encoding="utf-8")
     (folder / "faq.txt").write_text(
         "Questions and answers\n\nQ: Who opens the building in the morning?\nA: The porter, Ms Okafor, opens the "

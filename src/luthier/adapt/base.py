@@ -250,7 +250,7 @@ def open_base(artifact: Artifact, *, dtype: str = "") -> Model:
     if facts["template"] is not None:
         tokenizer.chat_template = facts["template"]
     module = load_module(source.folder, source=facts["source"], dtype=dtype or facts["dtype"])
-    method = METHODS._validate(facts["method"], _Local(Path(facts["root"])))
+    method = METHODS.parse(facts["method"], local=Path(facts["root"]))
     return Model(module=module, tokenizer=tokenizer, task=Task(**facts["task"]), stop_ids=tuple(facts["stop_ids"]),
                  name=facts["name"], groups={}, template_note=facts["template_note"], method=method, artifact=artifact)
 

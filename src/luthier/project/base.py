@@ -127,8 +127,9 @@ class Project:
             yield done
 
     def _calls(self, progress: Progress) -> dict[str, Callable[[dict[str, Artifact]], Artifact]]:
-        spec, common = self.spec, {"store": self.store, "progress": progress}
-        rooted = {**common, "root": self.root}
+        spec = self.spec
+        common: dict[str, Any] = {"store": self.store, "progress": progress}
+        rooted: dict[str, Any] = {**common, "root": self.root}
         from luthier.adapt.base import adapt
         from luthier.evaluate.base import evaluate
         from luthier.index.base import index

@@ -142,7 +142,8 @@ def _missing(project: Project) -> list[str]:
     for module, extra in (("pypdfium2", "ingest"), ("bm25s", "index"), ("torch", "train"), ("peft", "train"),
                           ("accelerate", "train"), ("fastapi", "serve")):
         if importlib.util.find_spec(module) is None:
-            problems.append(f"the Python package '{module}' is missing; install it with: pip install 'luthier[{extra}]'")
+            problems.append(f"the Python package '{module}' is missing; install it with: "
+                            f"pip install 'luthier[{extra}]'")
     if not problems and not project.spec.index.encoder.startswith("hub:"):
         try:
             resolve(project.spec.index.encoder, purpose="encoder", root=project.root)
@@ -193,7 +194,7 @@ def _room(project: Project) -> tuple[float | None, float | None]:
     except LuthierError:
         return None, None
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
-    full = project.spec.adapt.method.kind == "full"
+    full = project.spec.adapt.dump()["method"]["kind"] == "full"
     return 2.0 + weights * (6 if full else 4), 0.3 + weights * (6 if full else 2)
 
 
@@ -233,7 +234,7 @@ def _past(project: Project) -> list[str]:
     """How far past forecasts in this project were off."""
     file = project.state / "forecasts.jsonl"
     if not file.is_file():
-        return ["No run on record here: these times are for two cores of a 2023 server and may be off by a factor of 3."]
+        return ["No run on record here: times are for two cores of a 2023 server and may be off by a factor of 3."]
     rows = list(read_jsonl(file))
     off = [max(row["forecast"], row["seconds"]) / max(min(row["forecast"], row["seconds"]), 1e-3)
            for row in rows if row["seconds"] >= 1]

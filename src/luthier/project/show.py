@@ -28,7 +28,8 @@ def show(opened: Callable[[], Project], what: str) -> tuple[Any, str]:
     if what == "release":
         return _release(project)
     if what not in STAGES:
-        raise UsageError(f"'{what}' cannot be shown; choose one of: project, schema, kinds, releases, {', '.join(STAGES)}")
+        raise UsageError(f"'{what}' cannot be shown; choose one of: project, schema, kinds, releases, "
+                         f"{', '.join(STAGES)}")
     artifact = project.artifact(what)
     files = sorted(p.name + ("/" if p.is_dir() else "") for p in artifact.path.iterdir())
     data = {"stage": what, "id": artifact.id, "folder": str(artifact.path), "files": files,
@@ -93,7 +94,7 @@ def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:
     records = list_releases(project.releases)
     data = [{"name": r.name, "version": r.version, "stage": r.stage, "choice": r.choice, "forced": bool(r.forced)}
             for r in records]
-    lines = [f"{row['name']}/{row['version']}  {row['stage']:<9} {row['choice']}" + ("  FORCED" if row["forced"] else "")
+    lines = [f"{row['name']}/{row['version']}  {row['stage']:<9} {row['choice']}{'  FORCED' if row['forced'] else ''}"
              for row in data]
     return data, "\n".join(lines) or "nothing has been released yet; run: luthier run"
 
@@ -116,17 +117,16 @@ def headline(done: Done, project: Project) -> str:
         return f"{summary['documents']} documents, {summary['words']:,} words" + (
             f"; {aside} set aside: {reasons}" if aside else "")
     if done.stage == "prepare":
-        counts = summary["examples"]
-        split = ", ".join(f"{n} {name}" for name, n in counts.items()) if isinstance(counts, Mapping) else str(counts)
-        return f"{summary['passages']} passages; examples: {split}"
+        return (f"{summary['passages']} passages; examples: {summary['train']} train, {summary['validation']} "
+                f"validation, {summary['test']} test ({summary['disjoint']}-disjoint)")
     if done.stage == "index":
         return f"{summary['passages']} passages searchable"
     if done.stage == "adapt":
-        return str(summary.get("headline", summary.get("name", "")))
+        return f"{summary['name']}, {summary['parameters'] / 1e6:,.0f} M parameters"
     if done.stage == "train":
-        before, after = summary.get("validation_before"), summary.get("validation_after")
-        loss = f"validation loss {before:.3f} → {after:.3f}" if before is not None and after is not None else ""
-        return f"{summary.get('steps', '?')} steps, {loss}".rstrip(", ")
+        before, best = summary.get("validation_before"), summary.get("validation_best")
+        loss = f", validation loss {before:.3f} → {best:.3f}" if before is not None and best is not None else ""
+        return f"{summary['steps']} updates{loss}"
     if done.stage == "evaluate":
         return f"verdict: {summary['verdict']['choice'].replace('_', ' + ')}"
     return f"{done.folder.parent.name}/{done.folder.name}"
