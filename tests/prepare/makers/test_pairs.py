@@ -232,6 +232,21 @@ def test_groups_travel_to_the_split_and_empty_ones_are_dropped(read):
     assert examples[0].groups == {TOGETHER: "doc=a.xml"} and [d.reason for d in dropped] == ["no-group"]
 
 
+def test_pairs_of_one_group_share_a_split(read):
+    from luthier.prepare.base import Prepare
+    from luthier.prepare.build import _assign
+    from luthier.prepare.split import SplitBy
+
+    rows = [{"question": f"Who keeps key {n} of house {n % 12}?", "answer": f"Warden {n}.", "house": n % 12} for n in range(120)]
+    spec = Prepare(makers=(), split=SplitBy(test=0.3, validation=0.2))
+    for group_by in ("house", None):
+        examples, _, _ = read("p.jsonl", rows, group_by=group_by)
+        given = list(_assign(examples, spec, SplitBy().assign([], seed=0), []))
+        houses = [{e.split for e in given if f"house {house}?" in e.question} for house in range(12)]
+        assert {e.split for e in given} == {"train", "validation", "test"}
+        assert all(len(splits) == 1 for splits in houses) is (group_by == "house")
+
+
 def test_the_tasks_system_message_is_added_unless_the_row_has_its_own(read):
     examples, _, _ = read("c.jsonl", [CHAT, {"messages": CHAT["messages"][1:]}], task=Task(system="You serve Acme."))
     assert [turns(e)[0][1] for e in examples] == ["Be brief.", "You serve Acme."]

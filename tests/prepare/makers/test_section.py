@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from luthier.prepare.makers.section import SectionQuestions
 
-TEXT = "Every employee may work from home on two days a week. The days are agreed with the team and put in the calendar."
+TEXT = "Every employee may work from home on two days a week. The days are agreed with the team and kept in a calendar."
 
 
 def one(run, context, *pieces, **changes):

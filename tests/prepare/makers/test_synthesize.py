@@ -250,7 +250,7 @@ def test_small_teachers_only_word_the_question_and_the_answer_is_the_documents_o
 
 
 def test_focus_sentences_can_stand_alone(context, doc):
-    text = "It is new. The lift of building C stops at floor 9 only on working days. Is that a rule? They say so and mean it."
+    text = "It is new. The lift of building C stops at floor 9 only on working days. Is that a rule? They say so."
     passage = context(doc("# Lifts", text)).passages[0]
     assert focus_sentences(passage, 5, "en", 0) == ["The lift of building C stops at floor 9 only on working days."]
 

@@ -17,7 +17,7 @@ PARTS = "| Part | Price |\n|---|---|\n" + "\n".join(f"| SP-{1000 + 10 * n} | {n 
 
 def shop(doc):
     return doc(
-        "# Parts List", "Parts are sold in the workshop.", "## Prices", PARTS, title="Parts List", path="parts.md"
+        "# Parts List", "Sold in the workshop.", "## Current prices", PARTS, title="Parts List", path="parts.md"
     )
 
 

@@ -141,7 +141,7 @@ class Wording:
     def _plain_word(self, word: str) -> bool:
         """A capitalised word that is no name: never capital inside a sentence, or small somewhere too."""
         core = re.sub(r"^\W+|\W+$", "", word)
-        return core[:1].isupper() and (core[1:].islower() or core[1:] == "") and (
+        return core[:1].isupper() and core[1:].islower() and (
             core not in self._names or core.lower() in self._lower)
 
 

@@ -60,7 +60,7 @@ _TRUTH = word_set(
 class TableQuestions(Spec):
     """Ask for the cells and rows of tables whose rows have a name."""
 
-    max_per_table: int = Field(default=20, ge=1)
+    max_per_table: int = Field(default=12, ge=1)
     """At most this many questions from one table; a hash chooses them, evenly over the table."""
     rows: bool = True
     """Also ask for whole rows ("What details does … give for …?") where a row has two or more values."""

@@ -22,6 +22,7 @@ from luthier.prepare.makers._phrases import phrases
 from luthier.prepare.makers._sections import Section, sections
 from luthier.prepare.makers._text import content, key, support
 from luthier.prepare.makers._wording import Wording
+from luthier.prepare.makers._words import word_set
 from luthier.prepare.makers.section import is_asked
 from luthier.spec import Spec
 from luthier.types import Document, Dropped, Example, Message, Origin, Split, digest
@@ -134,7 +135,7 @@ class Unanswerable(Spec):
             homes.setdefault(passage.document, {}).setdefault(context.split_of(passage.id), passage.id)
         by_id = {passage.id: passage for passage in context.passages}
         topics = [(document, section) for document in context.documents for section in sections(document)
-                  if is_asked(section) and content(section.heading, language)
+                  if is_asked(section) and _is_topic(section.heading, language)
                   and key(section.heading) not in (key(document.title), key(Wording(document, language).title))]
         for document, section in sorted(topics, key=lambda t: digest(str(context.seed), t[0].path, t[1].heading)):
             found = places.find(document, section.start, section.end, section.text()[:400])
@@ -171,6 +172,18 @@ class Unanswerable(Spec):
 
     def inputs(self, root: Path) -> Mapping[str, str]:
         return {}
+
+
+_NO_TOPIC = word_set(
+    "every each how what when who where which why whose if before after during while from until since not no yes a an "
+    "the my your our jede jeder jedes wie was wann wer wo warum wenn bevor nach vor während")
+
+
+def _is_topic(heading: str, language: str) -> bool:
+    """Whether a heading names a thing that any document could treat: no clause, no lone word, no sentence."""
+    found = heading.split()
+    return (found[0].lower() not in _NO_TOPIC and 2 <= len(found) <= 6 and len(set(content(heading, language))) >= 2
+            and not re.search(r"[:;?!.,\"]|\d", heading))
 
 
 _CODE = re.compile(r"\b(?:[A-Z]{1,5}[-\s]?\d{2,6}[A-Z]?|[A-Z]{2,5}-\d{1,6})\b")
