@@ -66,7 +66,8 @@ class Train(Spec):
     deterministic: bool = True
     """Use only algorithms that give the same bits every time (free on the CPU, slower on a GPU)."""
     threads: int = Field(0, ge=0)
-    """Processor threads; 0 keeps the process's setting (OMP_NUM_THREADS)."""
+    """Processor threads; 0 is OMP_NUM_THREADS where it is set, otherwise one on two cores (two threads were 8 times
+    slower when anything else ran) and one a core on larger machines."""
     seed: int = 0
     """Draws the adapter's first weights, the order of the examples, and dropout."""
     regularizers: tuple[Annotated[Regularizer, REGULARIZERS], ...] = ()

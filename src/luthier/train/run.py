@@ -197,16 +197,14 @@ class _Run:
         return memory
 
     def moving(self, steps: streams.Steps) -> streams.Steps:
-        """Point 9 after the first update (also after a resume), and again at the end: what should move moved."""
-        before = self.learner.optimizer.weights()
-        first = True
+        """Point 9 after the first update, also the first after a resume: what should move moved, nothing else did."""
+        before: dict[str, torch.Tensor] | None = self.learner.optimizer.weights()
         for done in steps:
-            if first:
+            if before is not None:
                 self.contract.add(check_groups(self.model, before, self.learner, self.frozen, done.step,
-                                              done.learning_rate))
+                                               done.learning_rate))
                 self.contract.enforce()
-                first = False
-                del before
+                before = None
             yield done
 
     def finish(self, memory: streams.Memory) -> dict[str, Any]:

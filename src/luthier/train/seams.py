@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from luthier.plugins import Seam
 
@@ -26,6 +26,8 @@ class Penalty(Protocol):
 
 class Regularizer(Protocol):
     """Registered with `@register(REGULARIZERS, "name")` on a Spec; `strength=0` must equal its absence."""
+
+    kind: ClassVar[str]
 
     def bind(self, model: Model, memory: Sequence[Rendered], objective: Any) -> Penalty:
         """Remember what is needed of the model before training. `memory` are rendered train examples, `objective` the
