@@ -103,7 +103,7 @@ def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Arti
 
 def _systems(spec: Evaluate, task: Task, index: Artifact | None, run: Artifact | None, root: Path,
              notes: list[str]) -> tuple[list[str], Any]:
-    wanted = list(spec.systems)
+    wanted: list[str] = list(spec.systems)
     for missing, why, applies in (
         ("retrieval", "a completion task asks no questions, so nothing is retrieved", task.type == "completion"),
         ("retrieval", "there is no index", index is None and task.type != "completion"),
@@ -283,7 +283,8 @@ def _judge(spec: Evaluate, task: Task, tests: TestSet, predictions: Mapping[str,
         return None
     if task.type == "completion":
         return {"skipped": "a completion task has no answers to judge"}
-    answers = {system: [row.text or "" for row in rows] for system, rows in predictions.items()}
+    answers: dict[str, Sequence[str]] = {system: [row.text or "" for row in rows]
+                                         for system, rows in predictions.items()}
     return judge(spec.judge, tests.examples, answers, cache=store.cache("judge"), samples=spec.bootstrap_samples,
                  seed=spec.seed, progress=progress)
 

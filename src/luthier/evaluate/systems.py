@@ -178,8 +178,8 @@ class Subject:
         key = self._key("latency", system, [_plain(prompt) for prompt in made], max_new_tokens)
         known = self._get(key)
         if known is not None:
-            return Latency(**{name: tuple(value) if isinstance(value, list) else value
-                              for name, value in known.items()})
+            return Latency(tuple(known["seconds"]), tuple(known["tokens"]), tuple(known["generating"]),
+                           tuple(known["cpu_seconds"]), known["weights_mb"])
         ready = [prompt for prompt, messages in zip(prompts, made, strict=True)
                  if self.opened.fits(messages, max_new_tokens)]
         seconds, tokens, generating, cpu_seconds = [], [], [], []

@@ -64,7 +64,7 @@ class Verdict:
     """False when the test is too small to tell: then the choice is only the simplest system not beaten."""
     needed_questions: int | None = None
     """Test questions that would settle it, where they can be estimated."""
-    ruled_out: Mapping[str, str] = field(default_factory=dict)
+    ruled_out: Mapping[System, str] = field(default_factory=dict)
     """Systems ruled out by a limit, and why."""
 
     def dump(self) -> dict[str, Any]:
@@ -75,8 +75,8 @@ class Verdict:
 
 def decide(evidence: Evidence) -> Verdict:
     """Walk up the order of simplicity; a system takes the lead when it is certainly better than the leader."""
-    present = [system for system in ORDER if system in evidence.values]
-    ruled_out = {system: why for system in present if (why := _objection(system, evidence))}
+    present: list[System] = [system for system in ORDER if system in evidence.values]
+    ruled_out: dict[System, str] = {system: why for system in present if (why := _objection(system, evidence))}
     few = evidence.num_questions < evidence.min_questions
     leader: System = present[0]
     ties: list[tuple[System, System]] = []
@@ -113,9 +113,10 @@ def decide(evidence: Evidence) -> Verdict:
                 break
             rivals.append((leader, simpler))
     # A tie is certain when a gain worth having is excluded; only rivals of the final leader matter.
-    unsettled = [(system, against) for system, against in ties if against == leader
-                 and (few or _gain(evidence, system, against).high is None  # type: ignore[union-attr]
-                      or _gain(evidence, system, against).high >= evidence.worthwhile)]  # type: ignore[union-attr,operator]
+    unsettled: list[tuple[System, System]] = [
+        (system, against) for system, against in ties
+        if against == leader and (few or _may_be_worthwhile(_gain(evidence, system, against), evidence.worthwhile))
+    ]
     simpler_rivals = [pair for pair in rivals if pair[0] == leader]
     still_open = [*unsettled, *simpler_rivals]
     needed = [n for pair in still_open if (n := needed_questions(evidence.differences[pair], evidence.worthwhile))]
@@ -128,12 +129,16 @@ def decide(evidence: Evidence) -> Verdict:
     )
 
 
+def _may_be_worthwhile(gain: Measured | None, worthwhile: float) -> bool:
+    return gain is not None and (gain.high is None or gain.high >= worthwhile)
+
+
 def _few(evidence: Evidence, leader: System, needed: Sequence[int]) -> str:
     return (f"The test is too small to tell: it has {evidence.num_questions} questions, and about "
             f"{max([*needed, evidence.min_questions]):,} are needed; until then keep {NAMES[leader]}.")
 
 
-def _sentence(evidence: Evidence, leader: System, present: Sequence[System], ruled_out: Mapping[str, str],
+def _sentence(evidence: Evidence, leader: System, present: Sequence[System], ruled_out: Mapping[System, str],
               unsettled: Sequence[tuple[System, System]], simpler: Sequence[tuple[System, System]],
               needed: Sequence[int]) -> str:
     tuning = any(system in UNTUNED for system in present)
@@ -148,7 +153,7 @@ def _sentence(evidence: Evidence, leader: System, present: Sequence[System], rul
     elif unsettled:
         clauses.append(f"nothing is measurably better than the base model on {evidence.label}")
     elif rivals:
-        what = {("retrieval",): "retrieval", ("tuned",): "tuning"}.get(tuple(rivals), "no other system")
+        what = {"retrieval": "retrieval", "tuned": "tuning"}.get("+".join(rivals), "no other system")
         clauses.append(f"{what} gives a gain worth having on {evidence.label}" if what == "no other system"
                        else f"{what} gives no gain worth having on {evidence.label}")
     if leader != "base" and rivals and not unsettled:
@@ -247,4 +252,4 @@ def changes(label: str, better: Literal["higher", "lower"], pair: tuple[str, str
     good = difference.sign if better == "higher" else -difference.sign
     line = (f"{label}, {NAMES[pair[0]]} against {NAMES[pair[1]]}: {against.value:.3f} → {value.value:.3f} "
             f"({_signed(difference.value)}{_interval(difference, '; ')}; n = {difference.n})")
-    return {1: "improvements", -1: "regressions", 0: "no_change"}[good], line
+    return "improvements" if good > 0 else "regressions" if good < 0 else "no_change", line
