@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from luthier.types import Message
 if TYPE_CHECKING:
     import torch
 
+PACK_FROM = 128  # tokens to generate from which packing the weights (the time of a few decode steps) pays
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -133,6 +135,7 @@ class LocalChat:
                         what: str = "generate") -> list[Completion]:
         """The same for prompts that are token ids already (any text, with or without a chat template)."""
         from luthier.models.decode import Batcher, Generation
+        from luthier.models.pack import packed
 
         if max_new_tokens < 1:
             raise ModelError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
@@ -150,7 +153,9 @@ class LocalChat:
             batcher.add(generation)
         began: dict[int, float] = {}
         ended: dict[int, float] = {}
-        with _evaluating(self.module), progress.track(what, len(prompts), unit="answers") as bar:
+        worth = max_new_tokens * len(asked) >= PACK_FROM
+        with (packed(self.module) if worth else contextlib.nullcontext(), _evaluating(self.module),
+              progress.track(what, len(prompts), unit="answers") as bar):
             while batcher.busy:
                 tick = time.monotonic()
                 for generation in batcher.tick():

@@ -187,8 +187,17 @@ class TransformersEngine:
     def _work(self) -> None:
         import torch
 
+        from luthier.models.pack import packed
+
         if self.spec.threads is not None:
             torch.set_num_threads(self.spec.threads)  # counts for the thread that calls it
+        with contextlib.ExitStack() as stack:
+            for held in self._held.values():
+                stack.enter_context(packed(held.module))
+            self._serve()
+        self._tell([(job, EngineFailed("the server is stopping")) for job in list(self._jobs.values())])
+
+    def _serve(self) -> None:
         while True:
             with self._wake:
                 while not self._closing and not any(held.batcher.busy for held in self._held.values()):
@@ -200,7 +209,6 @@ class TransformersEngine:
             for held in self._held.values():
                 if held.batcher.busy:
                     self._tick(held)
-        self._tell([(job, EngineFailed("the server is stopping")) for job in list(self._jobs.values())])
 
     def _expire(self, jobs: Sequence[_Job]) -> None:
         now = time.monotonic()

@@ -98,7 +98,7 @@ async function ask(question) {
   busy(true);
   say("Answering …");
   running = new AbortController();
-  const answer = { text: "", citations: [], finish: "", usage: null };
+  const answer = { text: "", citations: [], finish: "", usage: null, system: "" };
   let problem = "";
   try {
     const reply = await fetch("/v1/chat/completions", {
@@ -114,6 +114,7 @@ async function ask(question) {
       const choice = data.choices?.[0];
       if (!choice) continue;
       answer.id = data.id;
+      if (data.luthier) answer.system = data.luthier.model;
       if (choice.delta.citations) answer.citations = choice.delta.citations;
       if (choice.finish_reason) answer.finish = choice.finish_reason;
       if (choice.delta.content) {
@@ -279,6 +280,7 @@ function sources(citations) {
 function meta(answer) {
   const line = node("div", "meta");
   const ends = { length: "cut at the length limit", stopped: "stopped" };
+  if (answer.system) line.append(node("span", "", names[answer.system] ?? answer.system));
   if (ends[answer.finish]) line.append(node("span", "", ends[answer.finish]));
   if (answer.usage) line.append(node("span", "", `${answer.usage.completion_tokens} tokens`));
   if (answer.id) {
