@@ -237,7 +237,8 @@ def test_pairs_of_one_group_share_a_split(read):
     from luthier.prepare.build import _assign
     from luthier.prepare.split import SplitBy
 
-    rows = [{"question": f"Who keeps key {n} of house {n % 12}?", "answer": f"Warden {n}.", "house": n % 12} for n in range(120)]
+    rows = [{"question": f"Who keeps key {n} of house {n % 12}?", "answer": f"Warden {n}.", "house": n % 12}
+            for n in range(120)]
     spec = Prepare(makers=(), split=SplitBy(test=0.3, validation=0.2))
     for group_by in ("house", None):
         examples, _, _ = read("p.jsonl", rows, group_by=group_by)

@@ -124,8 +124,9 @@ def read_pair(row: Mapping[str, Any], format: Format, question: str | None, answ
     if format == "alpaca":
         return _alpaca(row, question, answer)
     for name in (question, answer):
-        if name not in row:
+        if name is None or name not in row:
             return Problem("missing-column", f"no field '{name}'; fields: {_names(row)}")
+    assert question is not None and answer is not None
     if isinstance(row[question], list) or isinstance(row[answer], list):  # prompt and completion as lists of turns
         parts = [row[question], row[answer]]
         roles = ("user", "assistant")
@@ -154,7 +155,7 @@ def _alpaca(row: Mapping[str, Any], question: str | None, answer: str | None) ->
     asked = question or by_name.get("instruction")
     told = answer or next((by_name[name] for name in ("output", "response", "answer", "completion") if name in by_name),
                           None)
-    if asked not in row or told not in row:
+    if asked is None or told is None or asked not in row or told not in row:
         return Problem("missing-column", f"Alpaca rows have instruction and output; fields: {_names(row)}")
     text = row[asked]
     extra = row.get(by_name.get("input", ""))
@@ -215,9 +216,10 @@ def _content(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = [part.get("text") for part in value
-                 if isinstance(part, Mapping) and part.get("type", "text") in ("text", "input_text", "output_text")]
-        return "".join(parts) if len(parts) == len(value) and all(isinstance(part, str) for part in parts) else None
+        parts = [part.get("text") if part.get("type", "text") in ("text", "input_text", "output_text") else None
+                 for part in value if isinstance(part, Mapping)]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(value) else None
     return None
 
 

@@ -18,9 +18,9 @@ def plain(text: str) -> str:
     text = re.sub(r"\[([^\]]+)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)", r"\1", text)
     text = re.sub(r"<(https?://[^>\s]+|[\w.+-]+@[\w.-]+)>", r"\1", text)
     text = re.sub(r"<br\s*/?>", "\n", text, flags=re.IGNORECASE)
-    text = re.sub(r"^\s{0,3}(?:```|~~~).*$\n?", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\s{0,3}#{1,6}\s+", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\s{0,3}>\s?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^[ \t]{0,3}(?:```|~~~).*$\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^[ \t]{0,3}#{1,6}[ \t]+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^[ \t]{0,3}>[ \t]?", "", text, flags=re.MULTILINE)
     text = re.sub(r"(\*\*\*|\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2", text, flags=re.DOTALL)
     text = re.sub(r"(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![\w*])", r"\1", text)
     text = re.sub(r"(?<![\w_])_(?=[^\s_])([^_\n]+?)(?<=[^\s_])_(?![\w_])", r"\1", text)
@@ -99,7 +99,7 @@ def words(text: str) -> list[str]:
 
 @lru_cache(maxsize=100_000)
 def stem(word: str) -> str:
-    """A crude stem that works for many languages: the first six letters, less a plural s; numbers stay whole."""
+    """A crude stem: English endings (-s, -ed, -ing, -e) go, then six letters count; numbers stay whole."""
     if any(ch.isdigit() for ch in word):
         return word.strip(".,:")
     word = re.split(r"['’]", word)[0]
@@ -107,7 +107,11 @@ def stem(word: str) -> str:
         word = word[:-3] + "y"
     elif len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
         word = word[:-1]
-    return word[:6]
+    for ending in ("ing", "ed"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[:-len(ending)]
+            break
+    return word[:6].removesuffix("e") if len(word) > 3 else word
 
 
 def content(text: str, language: str = "en") -> list[str]:
@@ -191,7 +195,8 @@ _DANGLING = {
 }
 
 
-_WEAK = word_set("long old far often soon big large high low work take cost happen mean do lang oft hoch gro")
+_WEAK = frozenset(map(stem, word_set(
+    "long old far often soon big large high low work take cost happen mean do lang oft hoch groß")))
 
 
 def refers_to_page(question: str, language: str = "en") -> bool:

@@ -29,7 +29,7 @@ from luthier.prepare.makers._tables import (
     split_unit,
     with_unit,
 )
-from luthier.prepare.makers._text import content
+from luthier.prepare.makers._text import content, stem
 from luthier.prepare.makers._wording import Wording
 from luthier.prepare.makers._words import word_set
 from luthier.prepare.makers.definition import MEANING_COLUMNS, TERM_COLUMNS
@@ -48,7 +48,7 @@ _VAGUE = word_set(
     "limit number amount rate level count total maximum minimum average threshold target condition type class "
     "category value term day hour interval action step"
 )
-_NO_CONTEXT = word_set("table overvi list matrix summar tabell übersi liste")
+_NO_CONTEXT = frozenset(map(stem, word_set("table overview list matrix summary tabelle übersicht liste")))
 _NOT_ASKED = word_set(
     "note notes remark remarks comment comments bemerkung bemerkungen anmerkung anmerkungen hinweis hinweise "
     "link url example examples beispiel reference source see other misc no nr id")
