@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from train_kit import chat, opened
 
 from luthier.errors import ModelError
+from luthier.testing import tiny_chat_model
 from luthier.train import attention, runtime
 from luthier.train.batches import Plan
 from luthier.train.fit import Learner, fit
@@ -110,10 +112,15 @@ torch.save((where.ranks, [d.loss for d in done], found.optimizer.weights(), foun
 
 @pytest.mark.slow
 def test_two_ranks_equal_one(tmp_path):
+    for rank in ("0", "1"):  # transformers saves on the first rank only, so the models are made here
+        tiny_chat_model(tmp_path / rank / "model-")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     script = tmp_path / "rank.py"
     script.write_text(RANK.format(tests=str(Path(__file__).parent)))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29763", "WORLD_SIZE": "2",
-           "ACCELERATE_USE_CPU": "true"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+           "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
     ranks = [subprocess.Popen([sys.executable, str(script), str(tmp_path)],
                               env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
     assert [rank.wait(120) for rank in ranks] == [0, 0]
