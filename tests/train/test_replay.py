@@ -21,7 +21,7 @@ def test_the_builtin_rows_read_and_are_unique(tmp_path):
 @pytest.mark.parametrize("line", ['{"instruction": "x"}', "nonsense", '{"instruction": "x", "response": " "}', "[1]"])
 def test_a_bad_row_is_named_by_line(tmp_path, line):
     (tmp_path / "own.jsonl").write_text('{"instruction": "a", "response": "b"}\n' + line + "\n")
-    with pytest.raises(DataError, match="own.jsonl:2"):
+    with pytest.raises(DataError, match=r"own\.jsonl:2"):
         Replay(source="own.jsonl").read(tmp_path)
 
 
