@@ -14,7 +14,7 @@ import inspect
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -60,20 +60,22 @@ def sample(logits_V: torch.Tensor, temperature: float, top_p: float, random: tor
 class RowLayer(DynamicLayer):
     """Keys and values of one layer in buffers with room to grow; `keys` and `values` are views of the used part."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._key_room = self._value_room = None
+            self._key_room, self._value_room = (part.new_zeros((*part.shape[:2], 0, part.shape[3]))
+                                                for part in (key_states, value_states))
             self._used = 0
-        used, more = self._used, key_states.shape[-2]
-        if self._key_room is None or used + more > self._key_room.shape[-2]:
-            self._key_room = _room(key_states, self.keys if used else None, used + more + SPARE)
-            self._value_room = _room(value_states, self.values if used else None, used + more + SPARE)
-        self._key_room[:, :, used : used + more] = key_states
-        self._value_room[:, :, used : used + more] = value_states
-        self._used = used + more
-        self.keys = self._key_room[:, :, : self._used]
-        self.values = self._value_room[:, :, : self._used]
+        used, end = self._used, self._used + key_states.shape[-2]
+        if end > self._key_room.shape[-2]:
+            self._key_room = _wider(self._key_room, used, end + SPARE)
+            self._value_room = _wider(self._value_room, used, end + SPARE)
+        self._key_room[:, :, used:end] = key_states
+        self._value_room[:, :, used:end] = value_states
+        self.keys, self.values, self._used = self._key_room[:, :, :end], self._value_room[:, :, :end], end
         return self.keys, self.values
 
     def hold(self, keys: torch.Tensor, values: torch.Tensor, used: int) -> None:
@@ -83,14 +85,13 @@ class RowLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :used], values[:, :, :used]
 
 
-def _room(like: torch.Tensor, old: torch.Tensor | None, columns: int) -> torch.Tensor:
-    room = like.new_zeros((like.shape[0], like.shape[1], columns, like.shape[3]))
-    if old is not None:
-        room[:, :, : old.shape[2]] = old
-    return room
+def _wider(room: torch.Tensor, used: int, columns: int) -> torch.Tensor:
+    wider = room.new_zeros((*room.shape[:2], columns, room.shape[3]))
+    wider[:, :, :used] = room[:, :, :used]
+    return wider
 
 
-def can_batch(module: torch.nn.Module) -> bool:
+def can_batch(module: Any) -> bool:
     """Whether the model keeps plain key/value caches; recurrent and hybrid models decode one row at a time."""
     layers = DynamicCache(config=module.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
@@ -99,7 +100,7 @@ def can_batch(module: torch.nn.Module) -> bool:
 class Rows:
     """Sequences that share one cache: the running batch, or a prompt that is being prefilled."""
 
-    def __init__(self, module: torch.nn.Module, *, plain: bool):
+    def __init__(self, module: Any, *, plain: bool):
         """`plain` models get the growing cache; others their own kind of cache, for a single row."""
         self.module, self.plain = module, plain
         self.device = next(module.parameters()).device
@@ -111,6 +112,10 @@ class Rows:
         self._takes_positions = "position_ids" in accepted
         self._takes_keep = "logits_to_keep" in accepted
         self._cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"  # Mamba's word
+
+    @property
+    def row_layers(self) -> list[RowLayer]:
+        return cast(list[RowLayer], self.cache.layers)
 
     @torch.inference_mode()
     def feed(self, tokens_BT: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -150,7 +155,7 @@ class Rows:
                 config=self.module.config)
             return
         index = torch.tensor(rows, device=self.device)
-        for layer in self.cache.layers:
+        for layer in self.row_layers:
             if layer.is_initialized:  # a layer that shares another's keys and values holds none itself
                 keys, values = (_take(part, index, first) for part in (layer.keys, layer.values))
                 layer.hold(keys, values, self.columns)
@@ -166,12 +171,12 @@ class Rows:
             self.cache = parts[0].cache
         else:
             merged = Cache(layer_class_to_replicate=RowLayer)
-            for number, layer in enumerate(parts[0].cache.layers):
-                merged.layers.append(RowLayer())
-                if layer.is_initialized:
-                    merged.layers[number].hold(
-                        _stack([part.cache.layers[number].keys for part in parts], columns),
-                        _stack([part.cache.layers[number].values for part in parts], columns), columns)
+            for same in zip(*(part.row_layers for part in parts), strict=True):
+                layer = RowLayer()
+                merged.layers.append(layer)
+                if same[0].is_initialized:
+                    layer.hold(_stack([one.keys for one in same], columns),
+                               _stack([one.values for one in same], columns), columns)
             self.cache = merged
         self.pads = [pad + columns - part.columns for part in parts for pad in part.pads]
         self.members = [member for part in parts for member in part.members]
@@ -199,13 +204,14 @@ def _stack(parts: Sequence[torch.Tensor], columns: int) -> torch.Tensor:
 
 def _inner(module: torch.nn.Module) -> torch.nn.Module:
     """The transformers model under a PEFT wrapper, whose own forward takes anything."""
-    return module.get_base_model() if hasattr(module, "get_base_model") else module
+    unwrap: Any = getattr(module, "get_base_model", None)
+    return unwrap() if unwrap is not None else module
 
 
 class Batcher:
     """Runs generations together, first come, first served; `tick` makes one token for every running one."""
 
-    def __init__(self, module: torch.nn.Module, *, max_rows: int = 16, max_cache_tokens: int = 65_536,
+    def __init__(self, module: Any, *, max_rows: int = 16, max_cache_tokens: int = 65_536,
                  prefill_tokens: int = 8_192):
         """`max_cache_tokens` bounds rows × columns of the shared cache (a generation larger than that runs alone);
         `prefill_tokens` bounds the prompt tokens that one tick works through, hence how long a long prompt may hold

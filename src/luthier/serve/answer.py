@@ -43,10 +43,11 @@ class Assistant:
             raise UsageError(f"serve.systems: release {record.label} has no {', '.join(missing)}; "
                              f"it offers {', '.join(record.systems)}")
         self.record, self.retriever = record, retriever
-        systems = [system for system in record.systems if offered is None or system in offered]
-        default = record.choice if record.choice in systems else systems[0]
+        systems: list[System] = [system for system in record.systems if offered is None or system in offered]
+        default: System = record.choice if record.choice in systems else systems[0]
         self.models: dict[str, System] = {record.name: default}
-        self.models |= {f"{record.name}:{system.replace('_', '-')}": system for system in systems}
+        for system in systems:
+            self.models[f"{record.name}:{system.replace('_', '-')}"] = system
 
     @property
     def default(self) -> str:

@@ -110,7 +110,7 @@ class Service:
         from luthier.index.base import open_index
 
         self.record.verify()
-        systems = set(self.assistant.models.values())
+        systems: set[System] = set(self.assistant.models.values())
         if (self.record.folder / "index").is_dir():
             self.retriever = open_index(self.record.folder / "index", root=self.root)
             self.retriever.search(["warm up"], 1)
@@ -121,7 +121,7 @@ class Service:
         elif any(self.assistant.retrieves(system) for system in systems):
             raise ModelError(f"release {self.record.label} has no index, but offers retrieval; release it again")
         self.assistant.retriever = self.retriever
-        wanted = {self.assistant.weights(system): system for system in sorted(systems)}
+        wanted: dict[str, System] = {self.assistant.weights(system): system for system in sorted(systems)}
         self.engine.load({
             name: Weights(folder=self.record.weights(system, root=self.root), template=self.record.template,
                           stop_ids=self.record.stop_ids, dtype=self.record.dtype)
@@ -156,7 +156,7 @@ class Service:
             if body.model != self.record.name:
                 raise errors.ApiError(400, f"'{body.model}' answers questions over passages; ask it through "
                                       "/v1/chat/completions.", param="model", code="model_does_not_complete")
-            system = "tuned" if system == "tuned_retrieval" else "base"
+            system = "tuned" if system == "tuned_retrieval" else "base"  # the same weights without passages
         text = body.text()
         return self._job("cmpl-", body, system, Prompt(messages=()), text, text)
 

@@ -74,9 +74,11 @@ class Engine(Protocol):
 
     def encode(self, name: str, prompt: Sequence[Message] | str) -> list[int]:
         """Token ids of a conversation (in the model's template) or of plain text. ModelError when refused."""
+        ...
 
     def context_length(self, name: str) -> int | None:
         """Tokens of prompt and answer that the model can hold; None where it does not say."""
+        ...
 
     def stream(self, name: str, prompt: Sequence[int], settings: Settings) -> AsyncIterator[Piece]:
         """The answer as it is made; TimedOut or EngineFailed at any time. How many may wait is the caller's affair.
@@ -88,14 +90,17 @@ class Engine(Protocol):
     @property
     def max_running(self) -> int:
         """Requests that are answered at the same time; more than these wait."""
+        ...
 
     @property
     def num_running(self) -> int:
         """Requests in the batch now."""
+        ...
 
     @property
     def num_waiting(self) -> int:
         """Requests that wait for a place in the batch."""
+        ...
 
     def close(self) -> None:
         """Stop; requests still open fail with EngineFailed."""
