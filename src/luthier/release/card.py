@@ -52,7 +52,7 @@ def model_card(record: Mapping[str, Any], report: Mapping[str, Any], facts: Mapp
 
 
 def _results(report: Mapping[str, Any]) -> list[str]:
-    systems = report["systems"]
+    systems: Mapping[str, Any] = report["systems"]
     metrics = list(dict.fromkeys(name for found in systems.values() for name in found["metrics"]))
     rows = ["| Metric | " + " | ".join(NAMES.get(name, name) for name in systems) + " |",
             "|---" * (len(systems) + 1) + "|"]

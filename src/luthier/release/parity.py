@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from luthier.store import Artifact
 
-TOLERANCE = 2e-3
+TOLERANCE = 2e-4
 """Greatest logit difference in float32, relative to the largest logit. Merging W + BA changes the order of sums;
-measured on the starter after training: see docs/release.md."""
+measured on the starter: 2e-6 (8 answers, 249 tokens)."""
 
 
 @dataclass(frozen=True)
