@@ -203,3 +203,22 @@ def test_dropping_rows_gives_their_padding_back(module):
     assert rows.columns == 30 and rows.pads == [0, 26]
     rows.keep([1])
     assert rows.columns == 4 and rows.pads == [0]
+
+
+def test_a_model_under_lora_batches_with_its_adapter(module):
+    from peft import LoraConfig, get_peft_model
+
+    if module.config.model_type != "llama":
+        pytest.skip("one family is enough")
+    import copy
+
+    tuned = get_peft_model(copy.deepcopy(module), LoraConfig(r=4, target_modules="all-linear",
+                                                             init_lora_weights=False)).eval()
+    wanted = prompts(5, seed=2)
+    asked = [Generation(prompt=prompt, max_new_tokens=12) for prompt in wanted]
+    batcher = Batcher(tuned, max_rows=3)
+    for one in asked:
+        batcher.add(one)
+    drain(batcher)
+    assert [one.tokens for one in asked] == [reference(tuned, prompt, 12) for prompt in wanted]
+    assert [one.tokens for one in asked] != [reference(module, prompt, 12) for prompt in wanted]

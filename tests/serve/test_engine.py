@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +151,21 @@ def test_a_model_that_breaks_fails_its_requests_and_goes_on_with_the_next(narrow
         chat(client, "desk:base", "x")
     assert "secret" not in str(error.value)
     assert chat(client, "desk:base", "x").usage.completion_tokens > 0
+
+
+def test_a_client_that_stops_reading_does_not_keep_its_place(narrow, key, monkeypatch):
+    """Its socket stays open and full; the server gives up on it."""
+    monkeypatch.setattr("luthier.serve.stream.STALL_S", 0.3)
+    shape = narrow.service.lineage
+    narrow.service.lineage = lambda job: {**shape(job), "bulk": "x" * 8_000_000}  # more than any socket buffer
+    host, port = narrow.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "desk:base", "max_tokens": 4, "stream": True,
+                       "messages": [{"role": "user", "content": "x"}]}).encode()
+    with socket.create_connection((host, int(port))) as stalled:
+        stalled.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                        + f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        narrow.wait_until(lambda: narrow.service.admission.open == 1)
+        narrow.wait_until(lambda: narrow.service.admission.open == 0)
 
 
 def run(engine, name, ids, **options):

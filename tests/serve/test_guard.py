@@ -71,11 +71,23 @@ def test_a_body_over_the_limit_is_413_with_and_without_a_stated_length(live, key
     (b"{", "invalid_json"), (b"[1]", "invalid_json"), (b"\xff\xfe", "invalid_json"), (b"[" * 100_000, "invalid_json"),
     (b"{}", "missing_required_parameter"), (b'{"model": 3, "messages": []}', "invalid_value"),
     (b'{"model": "desk", "messages": [], "temperature": NaN}', "invalid_value"),
+    (b'{"model": "desk", "messages": [{"role": "user", "content": "half a pair \\ud83d"}]}', "invalid_value"),
 ])
 def test_bodies_that_are_no_request_are_400(live, key, content, code):
     reply = httpx.post(f"{live.url}/v1/chat/completions", content=content,
                        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, code)
+
+
+def test_a_fault_of_ours_is_500_without_details(release, serve_release, tmp_path, key, monkeypatch):
+    async def broken(*_):
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr("luthier.serve.service.Service.chat_job", broken)
+    with serve_release(release, Serve(engine=Transformers(threads=1), systems=("base",)), tmp_path) as live:
+        reply = httpx.post(f"{live.url}/v1/chat/completions", json=BODY, headers={"Authorization": f"Bearer {key}"})
+        assert reply.status_code == 500 and reply.json()["error"]["code"] == "internal_error"
+        assert "secret" not in reply.text and live.service.admission.open == 0
 
 
 def test_only_json_is_read_so_that_a_form_on_a_web_page_cannot_ask(live, key):

@@ -52,7 +52,8 @@ def find_key(state: Path, env: str) -> tuple[str, bool]:
                 raise ServeError(f"the key file {file} is empty or damaged; delete it and start again to get a new "
                                  "key") from None
             if file.stat().st_mode & 0o077:
-                raise ServeError(f"the key file {file} can be read by others; run: chmod 600 {file}") from None
+                raise ServeError(f"the key file {file} can be read by others; run: chmod 600 {file} (or set {env})"
+                                 ) from None
             return key, False
         key = "lut-" + secrets.token_urlsafe(32)
         with os.fdopen(handle, "w") as open_file:

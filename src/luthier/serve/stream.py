@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 T = TypeVar("T")
 KEEP_ALIVE_S = 15.0
+STALL_S = 30.0  # a client that reads nothing for so long has left, even if its connection stands
 
 
 def event(data: Any) -> bytes:
@@ -60,7 +61,8 @@ class EventStream(Response):
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                sending.result()
+                with contextlib.suppress(TimeoutError):  # the client has stalled: as good as gone
+                    sending.result()
         finally:
             await _end(sending, gone)
             with contextlib.suppress(RuntimeError):  # already running its own clean-up
@@ -77,7 +79,7 @@ class EventStream(Response):
                 data = waiting.result() if done else b": keep-alive\n\n"
                 if data is None:
                     break
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                await asyncio.wait_for(send({"type": "http.response.body", "body": data, "more_body": True}), STALL_S)
                 if done:
                     waiting = asyncio.ensure_future(anext(source, None))
         finally:

@@ -220,6 +220,9 @@ class TransformersEngine:
     def _tick(self, held: _Held) -> None:
         try:
             changed = held.batcher.tick()
+            by_generation = {job.generation: job for job in list(self._jobs.values())}
+            jobs = [by_generation[generation] for generation in changed if generation in by_generation]
+            pieces = [(job, job.next_piece()) for job in jobs]
         except Exception:  # whatever the model or the allocator raises, the other requests must be told and go on
             log.exception("the engine failed on a batch")
             with self._wake:
@@ -227,14 +230,7 @@ class TransformersEngine:
                 held.reset()
             self._tell([(job, EngineFailed("the model failed on this request")) for job in broken])
             return
-        by_generation = {job.generation: job for job in list(self._jobs.values())}
-        told: list[tuple[_Job, Piece | Exception]] = []
-        for generation in changed:
-            job = by_generation.get(generation)
-            piece = job.next_piece() if job is not None else None
-            if job is not None and piece is not None:
-                told.append((job, piece))
-        self._tell(told)
+        self._tell([(job, piece) for job, piece in pieces if piece is not None])
 
     @staticmethod
     def _tell(told: Sequence[tuple[_Job, Piece | Exception]]) -> None:
