@@ -294,13 +294,12 @@ async def _body(request: Request, kind: type[B]) -> B:
     raw = await request.body()
     try:
         data = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "The body is not valid JSON.", code="invalid_json") from None
-    try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair, which is no text and which no tokenizer takes
         raise ApiError(400, "The body holds half a surrogate pair (\\ud800 to \\udfff), which is not text.",
                        code="invalid_value") from None
+    except (ValueError, RecursionError):
+        raise ApiError(400, "The body is not valid JSON.", code="invalid_json") from None
     try:
         return kind.model_validate(screen(data))
     except ValidationError as error:
