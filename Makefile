@@ -19,7 +19,7 @@ fast: $(VENV)/.installed-dev  ## tests that need no starter model and no trainin
 lint: $(VENV)/.installed-dev  ## style, layers, types
 	$(BIN)/ruff check src tests examples benchmarks docs
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.installed-dev  ## write docs/reference.md and the editor schema from the specs
 	$(BIN)/python docs/make_reference.py

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from luthier.testing import tiny_chat_model
 
 _spec = importlib.util.spec_from_file_location("flow_corpus", Path(__file__).with_name("corpus.py"))

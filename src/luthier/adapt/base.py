@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
@@ -34,6 +34,12 @@ METHODS = Seam("method", package="luthier.adapt")
 
 class Method(Protocol):
     """How a model is made trainable. Registered with `@register(METHODS, "name")` on a Spec."""
+
+    kind: ClassVar[str]
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-ready fields, as every Spec has."""
+        ...
 
     def attach(self, module: nn.Module, *, seed: int) -> nn.Module:
         """The module with exactly the parameters that may train requiring gradients."""

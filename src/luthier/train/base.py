@@ -23,28 +23,28 @@ __all__ = ["REGULARIZERS", "Regularizer", "Replay", "Train", "open_tuned", "trai
 class Train(Spec):
     """How the model is trained."""
 
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(default=3, ge=1)
     """Passes over the train examples; early stopping may end before."""
-    max_steps: int = Field(0, ge=0)
+    max_steps: int = Field(default=0, ge=0)
     """Ends training after this many updates; 0: the epochs decide."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     """Examples per update."""
-    pass_tokens: int = Field(4096, ge=16)
+    pass_tokens: int = Field(default=4096, ge=16)
     """Most tokens in one forward and backward pass; an update with more is split into several passes (gradient
     accumulation), which gives the same update in less memory."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
     """Peak learning rate; `auto` is 8e-4 for lora and 2e-5 for full."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """How the learning rate falls after the warm-up: not at all, or to zero along a line or a cosine."""
-    warmup_share: float = Field(0.05, ge=0, lt=1)
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of all updates in which the learning rate climbs to its peak."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled decay of matrices (AdamW) per unit of learning rate; norms and biases are spared."""
-    clip_norm: float = Field(1.0, ge=0)
+    clip_norm: float = Field(default=1.0, ge=0)
     """Largest norm of an update's gradient; 0 never clips."""
-    max_length: int = Field(2048, ge=8)
+    max_length: int = Field(default=2048, ge=8)
     """Most tokens of an example; longer ones lose their end."""
-    max_truncated_share: float = Field(0.05, ge=0, le=1)
+    max_truncated_share: float = Field(default=0.05, ge=0, le=1)
     """Share of supervised tokens that may be lost to `max_length` before training refuses to start."""
     packing: Literal["auto", "packed", "buckets", "none"] = "auto"
     """How examples share a pass: `packed` in one row without seeing each other or pads (fastest), `buckets` of similar
@@ -53,19 +53,19 @@ class Train(Spec):
     """Number format that computes; `auto` follows adapt.dtype. Trained weights are kept in float32 either way."""
     recompute: bool = False
     """Recompute layers on the way back instead of keeping them: less memory, about 0.74 x the speed."""
-    validate_every: int = Field(0, ge=0)
+    validate_every: int = Field(default=0, ge=0)
     """Updates between validations; 0: twice per epoch."""
-    max_validation_examples: int = Field(200, ge=1)
+    max_validation_examples: int = Field(default=200, ge=1)
     """At most this many validation examples are measured each time, evenly chosen."""
-    patience: int = Field(3, ge=0)
+    patience: int = Field(default=3, ge=0)
     """Validations without a new best after which training stops; 0 never stops early."""
-    checkpoint_every_s: float = Field(300.0, gt=0)
+    checkpoint_every_s: float = Field(default=300.0, gt=0)
     """Seconds between checkpoints, from which a killed run resumes."""
     verify_resume: bool = True
     """Before training, prove on one small update that a saved and reloaded run continues bit for bit."""
     deterministic: bool = True
     """Use only algorithms that give the same bits every time (free on the CPU, slower on a GPU)."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(default=0, ge=0)
     """Processor threads; 0 is OMP_NUM_THREADS where it is set, otherwise one on two cores (two threads were 8 times
     slower when anything else ran) and one a core on larger machines."""
     seed: int = 0

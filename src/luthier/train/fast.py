@@ -58,7 +58,7 @@ def swap_lora(module: Any) -> Undo | None:
     return _undo(swapped)
 
 
-def _lora_forward(inner: Any, base: nn.Linear, a: nn.Linear, b: nn.Linear) -> Callable[..., torch.Tensor]:
+def _lora_forward(inner: Any, base: nn.Linear, a: Any, b: Any) -> Callable[..., torch.Tensor]:
     own = type(inner).forward
 
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

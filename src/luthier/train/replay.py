@@ -22,7 +22,7 @@ BUILTIN = Path(__file__).parent / "data" / "general.jsonl"
 class Replay(Spec):
     """General instructions mixed into the train examples against forgetting."""
 
-    share: float = Field(0.1, gt=0, lt=1)
+    share: float = Field(default=0.1, gt=0, lt=1)
     """Share of every epoch's examples that is replayed; each epoch takes other ones."""
     source: str = "builtin"
     """`builtin` (general instructions that ship with Luthier), or a JSON-lines file with the fields instruction and

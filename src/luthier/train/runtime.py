@@ -48,6 +48,7 @@ def start() -> Runtime:
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
+    assert state.device is not None  # accelerate types it as optional
     return Runtime(device=state.device, rank=state.process_index, ranks=state.num_processes)
 
 

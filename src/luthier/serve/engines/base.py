@@ -110,5 +110,5 @@ class EngineSpec(Protocol):
     """An engine's settings, as written in `serve.engine`."""
 
     def open(self) -> Engine:
-        """An engine with nothing loaded yet; must be quick and load no heavy library."""
+        """An engine with no model loaded yet."""
         ...

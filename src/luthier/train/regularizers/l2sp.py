@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class L2SP(Spec):
     """Keeps the weights near the base model's."""
 
-    strength: float = Field(0.01, ge=0)
+    strength: float = Field(default=0.01, ge=0)
     """Nats per unit of squared distance, halved: 0 is no pull."""
 
     def bind(self, model: Model, memory: Sequence[Rendered], objective: Any) -> Penalty:
