@@ -54,7 +54,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_a_sentence(release, 
     def broken(*_):
         raise ModelError("these weights are damaged")
 
-    monkeypatch.setattr("luthier.serve.engines.transformers.TransformersEngine.load", broken)
+    monkeypatch.setattr("luthier.serve.engines._transformers.TransformersEngine.load", broken)
     with pytest.raises(ModelError, match="damaged"):
         serve(release, SPEC, root=tmp_path)
 
