@@ -195,3 +195,15 @@ def test_loss_is_weighted_by_tokens_and_perplexity_is_its_exponential() -> None:
     assert measured is not None and measured.value == pytest.approx(32 / 12) and measured.n == 2
     other = draws.measure(Column(values, perplexity.weights(rows), perplexity.finish))
     assert other is not None and other.value == pytest.approx(np.exp(32 / 12))
+
+
+@pytest.mark.parametrize("kind", ["token_f1", "exact_match", "rouge_l", "groundedness", "retrieved_groundedness"])
+def test_citations_that_the_prompt_asks_for_cost_nothing(kind: str) -> None:
+    passage = Passage(id="p", document="d", path="a.md", title="", heading=(), text="It opens at nine.", spans=(0, 1))
+    context = Context(TASK, {"e": (passage,)})
+    asked = [example("At nine.")]
+    plain = METRICS.get(kind)().score(asked, [said("At nine.", passages=(passage,))], context)
+    cited = METRICS.get(kind)().score(asked, [said("At nine. [1] [2, 3]", passages=(passage,))], context)
+    assert plain == cited
+    bare = METRICS.get("token_f1")().score(asked, [said("At nine. [1]")], context)  # no passages: an invented mark
+    assert bare != METRICS.get("token_f1")().score(asked, [said("At nine.")], context)

@@ -6,6 +6,7 @@ refused_wrongly, answer_loss, perplexity.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -17,6 +18,7 @@ from luthier.task import Task
 from luthier.types import Example, Passage
 
 METRICS = Seam("metric", package="luthier.evaluate.metrics")
+_CITATION = re.compile(r"\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,11 @@ class Prediction:
     """Nats over the tokens of the reference answer, given this system's prompt; None where it was not measured."""
     loss_tokens: int = 0
 
+    @property
+    def uncited(self) -> str | None:
+        """The answer without its citations `[2]`, which the retrieval prompt asks for and no reference holds."""
+        return _CITATION.sub("", self.text) if self.text is not None and self.passages else self.text
+
 
 @dataclass(frozen=True)
 class Context:
@@ -53,7 +60,7 @@ class Context:
     """Texts to unit vectors, array [texts, dimensions], with the index's encoder."""
 
     def refused(self, prediction: Prediction) -> bool:
-        return is_refusal(prediction.text or "", self.task.refusal, self.task.language)
+        return is_refusal(prediction.uncited or "", self.task.refusal, self.task.language)
 
 
 class Metric(Spec):
@@ -94,15 +101,16 @@ def answered(examples: Sequence[Example], predictions: Sequence[Prediction], con
     compared: list[tuple[int, tuple[str, str]]] = []
     for place, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         refused = context.refused(prediction)
-        if prediction.text is None or example.target is None:
+        answer = prediction.uncited
+        if answer is None or example.target is None:
             values.append(None)
         elif "unanswerable" in example.tags:
             values.append(float(refused))
-        elif refused or not prediction.text.strip():
+        elif refused or not answer.strip():
             values.append(0.0)
         else:
             values.append(None)
-            compared.append((place, (example.target, prediction.text)))
+            compared.append((place, (example.target, answer)))
     for (place, _), value in zip(compared, score([pair for _, pair in compared]) if compared else (), strict=True):
         values[place] = float(value)
     return values

@@ -40,7 +40,7 @@ class Groundedness(Metric):
             passages = context.sources.get(example.id, ())
             skip = "unanswerable" in example.tags or not passages or context.refused(prediction)
             source = "\n".join(passage.headed for passage in passages)
-            found.append(None if skip else grounded_share(prediction.text or "", source, example.question,
+            found.append(None if skip else grounded_share(prediction.uncited or "", source, example.question,
                                                           context.task.language))
         return found
 

@@ -24,7 +24,7 @@ class RetrievedGroundedness(Metric):
         language = context.task.language
         return [
             None if not prediction.passages or context.refused(prediction)
-            else grounded_share(prediction.text or "", "\n".join(p.headed for p in prediction.passages),
+            else grounded_share(prediction.uncited or "", "\n".join(p.headed for p in prediction.passages),
                                 example.question, language)
             for example, prediction in zip(examples, predictions, strict=True)
         ]
