@@ -193,3 +193,20 @@ def test_the_engine_by_itself_follows_the_seam(release):
     engine.close()
     with pytest.raises(EngineFailed, match="stopping"):
         run(engine, "base", ids)
+
+
+def test_defaults_of_the_settings_hold_where_a_request_says_nothing(release, serve_release, tmp_path, key):
+    spec = Serve(engine=Transformers(threads=1), systems=("tuned",), temperature=1.5, max_output_tokens=6,
+                 max_prompt_tokens=None, answer_log=0)
+    with serve_release(release, spec, tmp_path) as found:
+        client = openai.OpenAI(base_url=f"{found.url}/v1", api_key=key, max_retries=0)
+        messages = [{"role": "user", "content": "x"}]
+        replies = [client.chat.completions.create(model="desk", messages=messages) for _ in range(3)]
+        assert len({reply.choices[0].message.content for reply in replies}) == 3  # it samples
+        assert all(reply.usage.completion_tokens <= 6 for reply in replies)
+        assert replies[0].luthier["model"] == "tuned"  # the verdict's choice is not offered: the first that is
+        with pytest.raises(openai.BadRequestError, match="at most 1023"):  # the model's own limit
+            chat(client, "desk", "x" * 1200)
+        with pytest.raises(openai.BadRequestError, match="at most 6"):
+            chat(client, "desk", "x", max_tokens=7)
+    assert not (tmp_path / ".luthier" / "answers.jsonl").exists()

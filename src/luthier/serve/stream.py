@@ -79,7 +79,8 @@ class EventStream(Response):
                 data = waiting.result() if done else b": keep-alive\n\n"
                 if data is None:
                     break
-                await asyncio.wait_for(send({"type": "http.response.body", "body": data, "more_body": True}), STALL_S)
+                async with asyncio.timeout(STALL_S):  # not wait_for: Python 3.11's can swallow a cancellation
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
                 if done:
                     waiting = asyncio.ensure_future(anext(source, None))
         finally:
