@@ -111,7 +111,7 @@ class Running:
         self.app, self.url, self.root = app, url, root
         self.service = app.state.service
 
-    def wait_until(self, condition, seconds: float = 10.0) -> None:
+    def wait_until(self, condition, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "waited in vain"

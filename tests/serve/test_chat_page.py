@@ -75,7 +75,7 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, code, seconds=20):
+    def until(self, code, seconds=60):
         end = time.monotonic() + seconds
         while not (value := self.run(code)):
             assert time.monotonic() < end, f"waited in vain for {code}: {self.run('document.body.innerText')}"

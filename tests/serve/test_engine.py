@@ -35,23 +35,16 @@ def test_company_changes_no_answer_and_base_and_tuned_are_never_swapped(client, 
     expected = [reference(weights, (Message(role="system", content="You are the help desk."),
                                     Message(role="user", content=question)), 24).text for weights, question in asked]
     assert all(ours != theirs for ours, theirs in itertools.pairwise(expected))
-    most = 0
-
-    def watch():
-        nonlocal most
-        while not done.is_set():
-            most = max(most, live.service.engine.num_running)
-            time.sleep(0.001)
-
-    done = threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    valve = Valve(live.service)
+    valve.open.clear()
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda one: chat(client, f"desk:{one[0]}", one[1]).choices[0].message.content, asked))
-    done.set()
-    watcher.join()
+        jobs = [pool.submit(chat, client, f"desk:{weights}", question) for weights, question in asked]
+        live.wait_until(lambda: live.service.admission.open == 16)
+        live.service.engine._held["base"].batcher.tick = valve.count(live.service.engine._held["base"].batcher)
+        valve.open.set()
+        answers = [job.result().choices[0].message.content for job in jobs]
     assert answers == expected
-    assert most >= 4  # they did run together
+    assert valve.most >= 6  # of 8 for the base model: they did run together
 
 
 class Valve:
@@ -62,6 +55,18 @@ class Valve:
         self.open.set()
         for held in service.engine._held.values():
             held.batcher.tick = self.wrap(held.batcher.tick)
+
+    most = 0
+
+    def count(self, batcher):
+        """The tick, noting the largest batch."""
+        tick = batcher.tick
+
+        def counted():
+            self.most = max(self.most, batcher.num_running)
+            return tick()
+
+        return counted
 
     def wrap(self, tick):
         def held_tick():

@@ -184,7 +184,7 @@ class Routes:
         service = self.service
         known = f"{service.record.name}:embedding"
         if service.embedder is None:
-            raise ApiError(404, "This release's index searches by keywords only, so there is no embedding model.",
+            raise ApiError(404, "This release has no encoder, so there is no embedding model.",
                            param="model", code="model_not_found")
         if body.model != known:
             raise errors.unknown_model(body.model, [known])
