@@ -209,3 +209,25 @@ def test_kill_9_at_random_moments_ends_in_the_same_weights(finished, tmp_path):
     assert kills >= 1
     assert luthier("train", cwd=root).returncode == 0
     assert weights(root) == weights(finished)
+
+
+@pytest.mark.slow
+def test_a_project_of_pairs_alone_needs_no_documents_and_no_index(template, tmp_path):
+    """The user's own pairs in, a release that serves base and tuned out; retrieval is left out, not broken."""
+    root = tmp_path / "pairs"
+    root.mkdir()
+    lines = [json.dumps({"messages": [{"role": "user", "content": f"What is the code of shelf {n}?"},
+                                      {"role": "assistant", "content": f"Shelf {n} has the code {n * 37}."}]})
+             for n in range(40)]
+    (root / "pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    settings = {**SETTINGS, "name": "pairs", "ingest": {"sources": []}, "rag": {},
+                "prepare": {"makers": [{"kind": "pairs", "path": "pairs.jsonl"}]},
+                "adapt": {**SETTINGS["adapt"], "model": str(template / "tiny")},
+                "train": {**SETTINGS["train"], "max_steps": 2}}
+    (root / "luthier.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    made = stages(luthier("run", "--force", "--json", cwd=root))
+    assert "index" not in made and made["release"]
+    record = json.loads((root / ".luthier/releases/pairs/1/release.json").read_text())
+    assert record["systems"] == ["base", "tuned"] and "index" not in record["lineage"]
+    answered = luthier("chat", "What is the code of shelf 3?", "--model", "tuned", "--json", cwd=root)
+    assert answered.returncode == 0 and json.loads(answered.stdout)["citations"] == []

@@ -118,8 +118,8 @@ class Reader(Protocol):
 class Ingest(Spec):
     """Which files become documents, and within which limits."""
 
-    sources: tuple[str, ...] = Field(default=("documents",), min_length=1)
-    """Folders and files to read, relative to the project folder."""
+    sources: tuple[str, ...] = ("documents",)
+    """Folders and files to read, relative to the project folder; an empty list for a project that learns from pairs."""
     include: tuple[str, ...] = ()
     """Read only files that match one of these patterns, such as `*.pdf` or `manuals/*`; empty reads all."""
     exclude: tuple[str, ...] = ()
@@ -150,7 +150,8 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
 
     The summary counts documents, set_aside {reason: n}, ignored, words, pages, page_warnings and readers {kind: n}.
     A changed file alone is read again; the same files are a cache hit that opens no parser. Raises UsageError for a
-    source that does not exist, DataError when not one file can be used, MissingExtra when a reader's library is not
+    source that does not exist, DataError when not one file can be used (no sources at all, for a project that learns
+    from pairs only, is no error), MissingExtra when a reader's library is not
     installed.
     """
     from luthier.ingest._files import collect
@@ -169,7 +170,7 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
         records, asides = _read_all(found.files, spec, readers, store, progress, executor or Local(spec.workers))
         asides = sorted([*found.set_aside, *asides], key=lambda aside: aside.path)
         reasons = Counter(aside.reason for aside in asides)
-        if not records:
+        if sources and not records:
             raise DataError(_nothing_usable(sources, asides, found.ignored))
         with (folder / "documents.jsonl").open("w", encoding="utf-8", errors="surrogatepass") as file:
             for record in records:

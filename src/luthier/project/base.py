@@ -116,6 +116,9 @@ class Project:
         for stage in needed(to):
             progress.say(f"[{stage}]", stage=stage)
             began = time.monotonic()
+            if stage == "index" and not made["prepare"].summary["passages"]:
+                progress.say("  no documents, so no index; retrieval is left out")
+                continue
             if stage == "release":
                 folder, fresh = self._release(made, force=force, progress=progress)
                 done = Done(stage, None, folder, fresh, time.monotonic() - began)
@@ -145,7 +148,7 @@ class Project:
             "index": lambda made: index(made["prepare"], spec.index, **rooted),
             "adapt": lambda made: adapt(spec.task, spec.adapt, **rooted),
             "train": lambda made: train(made["adapt"], made["prepare"], spec.train, **rooted),
-            "evaluate": lambda made: evaluate(data=made["prepare"], index=made["index"], model=made["adapt"],
+            "evaluate": lambda made: evaluate(data=made["prepare"], index=made.get("index"), model=made["adapt"],
                                               run=made["train"], task=spec.task, rag=spec.rag, spec=spec.evaluate,
                                               **rooted),
         }
@@ -156,7 +159,7 @@ class Project:
         spec = self.spec
         named = spec.release if spec.release.name else spec.release.but(name=spec.name)
         before = set(self.releases.glob("*/*")) if self.releases.is_dir() else set()
-        folder = release(report=made["evaluate"], run=made["train"], model=made["adapt"], index=made["index"],
+        folder = release(report=made["evaluate"], run=made["train"], model=made["adapt"], index=made.get("index"),
                          data=made["prepare"], task=spec.task, rag=spec.rag, spec=named, store=self.store,
                          releases=self.releases, force=force, root=self.root, progress=progress)
         return folder, folder not in before

@@ -74,7 +74,7 @@ class Check:
             cost = f"about {_duration(step.seconds)}" if step.seconds is not None else ""
             lines.append(f"{step.stage:<9} {step.state:<13} {cost:<14} {step.work}".rstrip())
         total = sum(step.seconds or 0 for step in self.steps)
-        if any(step.state != "kept" for step in self.steps):
+        if any(step.state not in ("kept", "not needed") for step in self.steps):
             lines += ["", f"Together about {_duration(total)}" + (
                 f", {self.memory_gb:.1f} GB of memory" if self.memory_gb else "") + (
                 f", {self.disk_gb:.1f} GB of disk" if self.disk_gb else "") + "."]
@@ -96,7 +96,10 @@ def check(project: Project) -> Check:
 
     stages = calls._calls(Silent())
     for stage in STAGES[:-1]:
-        if any(before not in made for before in needed(stage)[:-1]):
+        if stage == "index" and "prepare" in made and not made["prepare"].summary["passages"]:
+            states[stage] = "not needed"
+            continue
+        if any(states[before] not in ("kept", "not needed") for before in needed(stage)[:-1]):
             states[stage] = "would run"
             continue
         try:
@@ -113,8 +116,9 @@ def check(project: Project) -> Check:
     work = _work(project, made)
     steps = []
     for stage in STAGES:
-        if states[stage] == "kept" or stage not in work:
-            steps.append(Step(stage, states[stage], None if states[stage] == "kept" else 20.0))
+        if states[stage] in ("kept", "not needed") or stage not in work:
+            free = states[stage] in ("kept", "not needed", "cannot run")
+            steps.append(Step(stage, states[stage], None if free else 20.0))
         else:
             units = work[stage]
             steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[stage],

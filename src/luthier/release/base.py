@@ -64,15 +64,15 @@ class Release(Spec):
     """Why a release that the gate refuses is wanted all the same; recorded together with --force."""
 
 
-def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact, data: Artifact, task: Task, rag: Rag,
-            spec: Release, store: Store, releases: Path, force: bool = False, root: Path | None = None,
+def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact | None, data: Artifact, task: Task,
+            rag: Rag, spec: Release, store: Store, releases: Path, force: bool = False, root: Path | None = None,
             progress: Progress = Silent()) -> Path:
     """Put the tested system into `<releases>/<name>/<version>/` and make it live; returns that folder.
 
     The same inputs give the same folder again, without loading a model, and leave a rollback in place. A failed check
     is GateRefused with every failed check and its numbers: nothing is promoted, the history records it. `force`
     releases all the same and records who, why and which checks failed. ContractError (exported model is not the
-    trained one) cannot be forced.
+    trained one) cannot be forced. `index` None (a project without documents) leaves the retrieval systems out.
     """
     home = Path.cwd() if root is None else root
     if not spec.name:
@@ -99,8 +99,8 @@ def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact
 
 
 def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, run: Artifact, model: Artifact,
-          index: Artifact, data: Artifact, task: Task, rag: Rag, spec: Release, store: Store, force: bool, root: Path,
-          progress: Progress) -> Path:
+          index: Artifact | None, data: Artifact, task: Task, rag: Rag, spec: Release, store: Store, force: bool,
+          root: Path, progress: Progress) -> Path:
     """Judge, export, check and rename; returns the finished folder (not yet live)."""
     found = _read_report(report)
     choice: System = found["verdict"]["choice"] if spec.system == "auto" else spec.system
@@ -122,13 +122,14 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
                                  agreement=lower if choice in TUNED else None)
         if failed(checks) and not force:
             _refuse(folder, key, choice, checks, found)
-        _copy_index(index, part / "index")
+        if index is not None:
+            _copy_index(index, part / "index")
         for name in ("report.json", "report.html"):
             if (report.path / name).is_file():
                 shutil.copyfile(report.path / name, part / name)
         record = {
             "name": spec.name, "version": version, "choice": choice,
-            "systems": ["base", "retrieval", *(TUNED if tuned["present"] else ())],
+            "systems": _systems(with_index=index is not None, with_tuned=tuned["present"]),
             "forced": _forced(checks, spec) if failed(checks) else None, "approved_by": spec.approved_by,
             "created": on_disk.now(), "base": {name: value for name, value in base.items() if name != "at"},
             "tuned": tuned, "task": task.dump(), "rag": rag.dump(), "encoder": _encoder(part / "index"),
@@ -233,15 +234,24 @@ def _copy_index(index: Artifact, to: Path) -> None:
                     ignore=lambda at, names: bookkeeping & set(names) if Path(at) == index.path else set())
 
 
+def _systems(*, with_index: bool, with_tuned: bool) -> list[System]:
+    """What can be served: the base always, retrieval where there is an index, tuned where there are weights."""
+    tuned = [system for system in TUNED if with_index or "retrieval" not in system] if with_tuned else []
+    return ["base", *(("retrieval",) if with_index else ()), *tuned]
+
+
 def _encoder(index: Path) -> dict[str, Any]:
+    if not index.is_dir():
+        return {"source": None, "fingerprint": None}
     told = json.loads((index / "index.json").read_text("utf-8"))
     words = told["spec"].get("mode") == "keywords"
     return {"source": None if words else told["spec"]["encoder"], "fingerprint": told.get("encoder")}
 
 
-def _lineage(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact, data: Artifact) -> dict[str, str]:
+def _lineage(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact | None,
+             data: Artifact) -> dict[str, str]:
     """Stage to `stage/id`, the documents' artifact included."""
-    found = {one.stage: f"{one.stage}/{one.id}" for one in (data, index, model, run, report)}
+    found = {one.stage: f"{one.stage}/{one.id}" for one in (data, index, model, run, report) if one is not None}
     documents = next((value for value in data.inputs.values() if str(value).startswith("ingest/")), None)
     return {"ingest": str(documents), **found} if documents else found
 

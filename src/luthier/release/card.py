@@ -72,7 +72,8 @@ def _value(found: Mapping[str, Any] | None) -> str:
 
 def _contents(record: Mapping[str, Any], parity: Mapping[str, Any] | None) -> list[str]:
     base, tuned = record["base"], record["tuned"]
-    lines = ["- `index/`: the search index over the documents; " + (
+    lines = ["- no index: the project has no documents" if "retrieval" not in record["systems"] else
+             "- `index/`: the search index over the documents; " + (
         f"its questions are embedded with `{record['encoder']['source']}`" if record["encoder"]["source"]
         else "it searches by words")]
     if tuned["present"]:

@@ -42,7 +42,8 @@ class ReleaseRecord:
     choice: System
     """The system that this release stands for: what is served unless a caller asks for another."""
     systems: tuple[System, ...]
-    """Every system that can be served from this folder; always base and retrieval, tuned ones if there are weights."""
+    """Every system that can be served from this folder; base always, retrieval where there is an index,
+    tuned ones where there are weights."""
     forced: Mapping[str, Any] | None
     """by, reason and the failed checks, when the gate was overruled; None for a release that passed."""
     approved_by: str
