@@ -268,7 +268,10 @@ def test_disjointness_is_the_strictest_level_that_holds() -> None:
     assert disjoint(test, [chat("x", documents=("d1",), passages=("p2",))]) == "passage"
     assert disjoint(test, [chat("x", documents=("d1",), passages=("p1",))]) == "question"
     assert disjoint(test, [chat("A ?", documents=("d1",), passages=("p1",))]) == "none"
-    assert disjoint([*test, chat("b")], [chat("x", documents=("d2",))]) == "question"
+    mixed = [*test, chat("b")]  # a pair that stands in no document counts by its wording
+    assert disjoint(mixed, [chat("x", documents=("d2",), passages=("p2",))]) == "document"
+    assert disjoint(mixed, [chat("b", documents=("d2",), passages=("p2",))]) == "none"
+    assert disjoint([chat("b")], [chat("x", documents=("d2",))]) == "question"
 
 
 def test_earlier_turns_stay_in_front_of_the_retrieved_prompt(project: Project) -> None:

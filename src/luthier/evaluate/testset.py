@@ -99,20 +99,27 @@ def _sources(examples: Sequence[Example], passages: Sequence[Passage]) -> dict[s
 def disjoint(test: Sequence[Example], train: Sequence[Example]) -> str:
     """The strictest level at which test and training share nothing: `document`, `passage`, `question`, or `none`.
 
-    Documents and passages count only where every test question names its own.
+    A question that stands in no document (the user's own pair, say) has nothing but its wording to share: it must not
+    be asked in training. With such questions alone, `question` is the strictest level there is.
     """
+    def question(example: Example) -> list[str]:
+        return [" ".join(words(example.question))]
+
     def shared(of: Any) -> bool | None:
-        mine = [of(example) for example in test]
-        if not all(mine):
+        placed = [example for example in test if of(example)]
+        if not placed or overlap([example for example in test if not of(example)], question):
             return None
+        return overlap(placed, of)
+
+    def overlap(some: Sequence[Example], of: Any) -> bool:
         theirs = {one for example in train for one in of(example)}
-        return any(one in theirs for found in mine for one in found)
+        return any(one in theirs for example in some for one in of(example))
 
     if shared(lambda example: example.origin.documents) is False:
         return "document"
     if shared(lambda example: example.origin.passages) is False:
         return "passage"
-    return "none" if shared(lambda example: [" ".join(words(example.question))]) else "question"
+    return "none" if overlap(test, question) else "question"
 
 
 def frozen_hash(examples: Sequence[Example]) -> str:

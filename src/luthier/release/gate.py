@@ -44,8 +44,8 @@ class Gate(Spec):
     min_questions: int | None = Field(default=20, ge=1)
     """Fewest test questions that the report may stand on."""
     disjoint: Literal["document", "passage", "question"] | None = "passage"
-    """How far test and training must be apart; a stricter separation than asked for is accepted. Pairs that belong to no
-    document have no passages: for a test set of such pairs alone, `passage` accepts `question`."""
+    """How far test and training must be apart; a stricter separation than asked for is accepted. Pairs that belong to
+    no document have no passages: for a test set of such pairs alone, `passage` accepts `question`."""
     max_retention_rise: float | None = Field(default=0.05, ge=0)
     """Greatest relative rise of the token loss on general text through tuning (0.05 = 5 %); only for tuned systems."""
     max_wrong_refusals: float | None = Field(default=0.5, ge=0, le=1)
