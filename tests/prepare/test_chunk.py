@@ -168,3 +168,12 @@ def test_a_document_without_text_is_dropped_with_a_reason():
 def test_an_overlap_beyond_half_is_refused():
     with pytest.raises(ValueError, match="at most half"):
         Chunk(max_tokens=100, overlap=60)
+
+
+@pytest.mark.parametrize("length", [13, 250, 251, 277, 280, 499])
+@pytest.mark.parametrize("limit", [32, 60])
+def test_a_word_longer_than_a_passage_is_cut_within_the_limit(length, limit):
+    """Found by hypothesis: halves of a word count less apart than together."""
+    found = chunk(document(heading("a", 1), Span(text="x" * length)), max_tokens=limit, heading_levels=1)
+    assert "".join(passage.text for passage in found).replace("\n", "") == "x" * length
+    assert all(estimate_tokens(passage.headed) <= limit for passage in found)

@@ -216,11 +216,13 @@ def _by_words(text: str, budget: int) -> Iterator[str]:
     for word in re.findall(r"\s*\S+\s*$|\s*\S+", text):
         for part in _halves(word, budget):
             tokens = estimate_tokens(part)
-            if current and size + tokens > budget:
+            # two halves of one cut word can count more together than apart
+            together = size + tokens if part[:1].isspace() else estimate_tokens(current + part)
+            if current and together > budget:
                 yield current
-                current, size = "", 0
+                current, together = "", tokens
             current += part
-            size += tokens
+            size = together
     if current:
         yield current
 
