@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from luthier.errors import ModelError, need
+from luthier.models.generate import compute_dtype
 from luthier.models.sources import SourceFiles, resolve
 from luthier.plugins import Seam
 from luthier.progress import Progress, Silent
@@ -223,25 +224,6 @@ def read_facts(artifact: Artifact) -> dict[str, Any]:
     return json.loads((artifact.path / "adapt.json").read_text("utf-8"))
 
 
-def computes_bf16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware (measured: 2 x float32 on AVX512_BF16/AMX)."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return any(probe() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-               if (probe := getattr(torch.cpu, name, None)) is not None)
-
-
-def choose_dtype(wanted: str) -> torch.dtype:
-    """`auto`, `float32` or `bfloat16` as a torch dtype."""
-    import torch
-
-    if wanted == "auto":
-        return torch.bfloat16 if computes_bf16() else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
-
-
 def open_base(artifact: Artifact, *, dtype: str = "") -> Model:
     """The base model as it is, frozen, with the tokenizer and template that training and serving use.
 
@@ -287,7 +269,7 @@ def load_module(folder: Path, *, source: str, dtype: str) -> nn.Module:
     try:
         with quiet():
             module = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, dtype=choose_dtype(dtype), local_files_only=True)
+                folder, dtype=compute_dtype(dtype), local_files_only=True)
     except (ValueError, OSError, RuntimeError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"model '{source}' cannot be loaded from {folder}: {reason}") from None
