@@ -117,7 +117,7 @@ def test_rising_wrong_refusals_rule_that_system_out() -> None:
     refusals = {"tuned": Measured(0.3, 0.2, 0.4, 90), "tuned_retrieval": Measured(0.02, -0.02, 0.06, 90)}
     verdict = decide(build(of(0.2, 0.3, 0.6, 0.5), wrong_refusals=refusals))
     assert verdict.choice == "tuned_retrieval" and list(verdict.ruled_out) == ["tuned"]
-    assert "refuses 30\u00a0% more" in verdict.ruled_out["tuned"]
+    assert "30\u00a0% of the answerable questions end in a wrong refusal" in verdict.ruled_out["tuned"]
     unsure = decide(build(of(0.2, 0.2, 0.6, 0.6), wrong_refusals={"tuned": Measured(0.15, -0.05, 0.35, 10)}))
     assert unsure.choice == "tuned"
     small = decide(build(of(0.2, 0.2, 0.6, 0.6), wrong_refusals={"tuned": Measured(0.05, 0.01, 0.09, 90)}))

@@ -186,7 +186,7 @@ def _objection(system: System, evidence: Evidence) -> str:
                 f"more than the limit of {_percent(limit, 1)}")
     refusals = evidence.wrong_refusals.get(system)
     if refusals is not None and refusals.sign > 0 and refusals.value > evidence.max_wrong_refusal_rise:
-        return (f"it refuses {_percent(refusals.value)} more of the answerable questions than before tuning, "
+        return (f"tuning made {_percent(refusals.value)} of the answerable questions end in a wrong refusal, "
                 f"more than the limit of {_percent(evidence.max_wrong_refusal_rise)}")
     return ""
 
@@ -201,8 +201,8 @@ def _side_notes(evidence: Evidence) -> list[str]:
                      + (f", though a rise of {_percent(rise.high, 1)} cannot be excluded." if near else "."))
     for system, refusals in evidence.wrong_refusals.items():
         if refusals.sign > 0 and refusals.value <= evidence.max_wrong_refusal_rise:
-            notes.append(f"{_cap(NAMES[system])} wrongly refuses {_percent(refusals.value)} more questions than "
-                         f"untuned, within the limit of {_percent(evidence.max_wrong_refusal_rise)}.")
+            notes.append(f"{_cap(NAMES[system])} wrongly refuses {_percent(refusals.value)} of the answerable "
+                         f"questions more than untuned, within the limit of {_percent(evidence.max_wrong_refusal_rise)}.")
     return notes
 
 

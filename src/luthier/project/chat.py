@@ -48,7 +48,7 @@ class Asking:
             raise UsageError(f"release {record.label} has no '{system}'; it offers: {', '.join(record.systems)}")
         retriever = open_index(folder / "index", root=project.root) if "retrieval" in self.system else None
         self.assistant = Assistant(record, retriever)
-        module, tokenizer = load_module(record.weights(self.system, root=project.root))
+        module, tokenizer = load_module(record.weights(self.system, root=project.root), dtype=record.dtype)
         tokenizer.chat_template = record.template
         self.chat = LocalChat(module, tokenizer, record.stop_ids)
         self.name, self.limit = record.name, project.spec.serve.max_output_tokens

@@ -32,7 +32,7 @@ class Ground(Spec):
 
     share: float = Field(default=0.5, ge=0, le=1)
     """Share of the train and validation examples that get a copy with passages; the plain example stays as well."""
-    without: float = Field(default=0.2, ge=0, le=1)
+    without: float = Field(default=0.1, ge=0, le=1)
     """Share of these copies whose own passage is left out, so that the right answer is the refusal."""
     cite: bool = True
     """End the answer with the number of its passage, like [1], as the prompt asks for."""

@@ -37,7 +37,7 @@ Source = Literal["foreign", "no_such", "elsewhere"]
 class Unanswerable(Spec):
     """Add questions whose right answer is that the documents do not say."""
 
-    share: float = Field(default=0.1, ge=0, le=1)
+    share: float = Field(default=0.05, ge=0, le=1)
     """Unanswerable questions for each answerable one, in every split (train, validation and test)."""
     sources: tuple[Source, ...] = Field(default=("foreign", "no_such", "elsewhere"), min_length=1)
     """`foreign`: other topics; `no_such`: codes that do not exist; `elsewhere`: asks a document for what only another
