@@ -202,7 +202,8 @@ def _side_notes(evidence: Evidence) -> list[str]:
     for system, refusals in evidence.wrong_refusals.items():
         if refusals.sign > 0 and refusals.value <= evidence.max_wrong_refusal_rise:
             notes.append(f"{_cap(NAMES[system])} wrongly refuses {_percent(refusals.value)} of the answerable "
-                         f"questions more than untuned, within the limit of {_percent(evidence.max_wrong_refusal_rise)}.")
+                         f"questions more than untuned, within the limit of "
+                         f"{_percent(evidence.max_wrong_refusal_rise)}.")
     return notes
 
 
