@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-QUESTION = "What does error code E-07 mean, and what should I do?"
+QUESTION = "I lost my battery key. How do I get a new one, and what does it cost?"
 
 
 def main() -> int:
