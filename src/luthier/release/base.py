@@ -236,8 +236,12 @@ def _copy_index(index: Artifact, to: Path) -> None:
 
 def _systems(*, with_index: bool, with_tuned: bool) -> list[System]:
     """What can be served: the base always, retrieval where there is an index, tuned where there are weights."""
-    tuned = [system for system in TUNED if with_index or "retrieval" not in system] if with_tuned else []
-    return ["base", *(("retrieval",) if with_index else ()), *tuned]
+    found: list[System] = ["base"]
+    if with_index:
+        found.append("retrieval")
+    if with_tuned:
+        found += [system for system in TUNED if with_index or "retrieval" not in system]
+    return found
 
 
 def _encoder(index: Path) -> dict[str, Any]:
