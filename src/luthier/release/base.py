@@ -240,7 +240,9 @@ def _systems(*, with_index: bool, with_tuned: bool) -> list[System]:
     if with_index:
         found.append("retrieval")
     if with_tuned:
-        found += [system for system in TUNED if with_index or "retrieval" not in system]
+        found.append("tuned")
+    if with_tuned and with_index:
+        found.append("tuned_retrieval")
     return found
 
 
