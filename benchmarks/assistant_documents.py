@@ -67,6 +67,8 @@ def main() -> None:
         "release": "refused: " + refused if refused else "released",
         **{key: report.get(key) for key in ("verdict", "test", "metric", "systems", "differences", "retention",
                                             "retrieval")},
+        "unseen_answers": unseen(common.read_rows(project.artifact("prepare").path / "examples.jsonl"),
+                                 common.read_rows(project.artifact("evaluate").path / "predictions.jsonl")),
     }
     show(result)
     print(f"report: {project.artifact('evaluate').path / 'report.html'}")
@@ -113,6 +115,26 @@ def _blocks(answer: str) -> list[str]:
     return made
 
 
+def unseen(examples: list[dict], predictions: list[dict]) -> dict:
+    """Token-F1 on the test questions whose reference answer is no train example's answer, against the base.
+
+    Pages of one site repeat themselves: an abbreviation is explained on several of them in the same words. Such a
+    question tests memory of the training, so the gain is given without them too.
+    """
+    learned = {(row["target"] or "").strip() for row in examples if row["split"] == "train"}
+    scores: dict[str, dict[str, float]] = {}
+    for row in predictions:
+        if row["reference"].strip() not in learned:
+            scores.setdefault(row["system"], {})[row["example"]] = row["scores"]["token_f1"]
+    kept = sorted(scores.get("base", {}))
+    asked = {row["example"] for row in predictions}
+    found = {"left_out": len(asked) - len(kept), "kept": len(kept)}
+    if kept:
+        found |= {system: common.mean_difference([scores["base"][name] for name in kept],
+                                                 [values[name] for name in kept]) for system, values in scores.items()}
+    return found
+
+
 def show(result: dict) -> None:
     metric = result["metric"]
     print(f"\n{result['minutes']} minutes ({result['cpu_minutes']} CPU minutes); "
@@ -122,6 +144,10 @@ def show(result: dict) -> None:
         if found:
             print(f"  {name:16} {metric} {found['value']:.3f}  [{found['low']:.3f}, {found['high']:.3f}]  "
                   f"n={found['n']}")
+    new = result["unseen_answers"]
+    print(f"  without {new['left_out']} questions whose answer is some train example's too: " + ", ".join(
+        f"{name} {new[name]['after']:.3f} ({new[name]['low']:+.3f} to {new[name]['high']:+.3f})"
+        for name in result["systems"] if name in new))
     print(f"verdict: {result['verdict']['sentence']}")
 
 

@@ -121,3 +121,15 @@ def test_a_record_becomes_a_page_with_headings_paragraphs_and_lists():
     assert "<title>Gout &amp; joints</title>" in page and "<h2>What is gout ?</h2>" in page
     assert "<p>Key Points</p>\n<ul><li>It hurts.</li><li>It swells.</li></ul>\n<p>Gout is &lt;painful&gt;.</p>" in page
     assert "Empty" not in page  # a question without an answer is no section
+
+
+def test_answers_that_were_trained_on_are_left_out():
+    documents = script("assistant_documents")
+    examples = [{"split": "train", "target": "NMRI is imaging."}, {"split": "test", "target": "New."}]
+    predictions = [{"system": system, "example": name, "reference": reference, "scores": {"token_f1": score}}
+                   for system, name, reference, score in (
+                       ("base", "a", "NMRI is imaging.", 0.1), ("tuned", "a", "NMRI is imaging.", 1.0),
+                       ("base", "b", "New.", 0.2), ("tuned", "b", "New.", 0.3))]
+    found = documents.unseen(examples, predictions)
+    assert (found["left_out"], found["kept"]) == (1, 1)
+    assert found["tuned"]["after"] == pytest.approx(0.3) and found["tuned"]["change"] == pytest.approx(0.1)
