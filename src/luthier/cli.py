@@ -286,7 +286,7 @@ def main() -> None:
     as_json = "--json" in sys.argv
     if (os.cpu_count() or 1) <= 2:
         # Torch's threads wait for each other by spinning: on a busy machine of two cores, two threads took 8 times the
-        # time of one (docs/train.md). Must be set before torch is imported.
+        # time of one (luthier.train.runtime). Must be set before torch is imported.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         app()

@@ -115,3 +115,21 @@ def test_train_loses_what_quotes_a_test_passage():
     prompted = chat(Rag().messages("Who hangs what?", [held])[0].content, "A tag.", tags=("grounded",), id="prompt")
     assert drop_leaks([quoting, prompted], [held], splits, dropped := []) == []
     assert {d.item for d in dropped} == {"text", "prompt"}
+
+
+def test_the_same_fact_on_another_page_leaks_however_short():
+    """An abbreviation that every page spells out, asked once a page: the text is too short for shared runs."""
+    def stands(page, *, split, maker="rule", target="NMRI stands for nuclear magnetic resonance imaging.", tags=()):
+        return Example(id=f"{page}-{split}", input=(Message(role="user", content=f"What is NMRI in {page}?"),),
+                       target=target, split=split, tags=tags,
+                       origin=Origin(maker=maker, step="definition", documents=(page,), passages=(page,)))
+
+    pages = [stands("a", split="test"), stands("b", split="train"),
+             stands("c", split="train", target="NMRI stands for nuclear magnetic resonance imaging. [2]"),
+             stands("d", split="train", target="NMRI is not explained in this leaflet.")]
+    dropped = []
+    assert [e.id for e in drop_leaks(pages, [], NOTHING, dropped)] == ["a-test", "d-train"]
+    assert {d.reason for d in dropped} == {"leak-answer"}
+    refusals = [stands("a", split="test", tags=("unanswerable",)), stands("b", split="train", tags=("unanswerable",))]
+    yes = [stands("e", split="test", target="Yes, it is."), stands("f", split="train", target="Yes, it is.")]
+    assert len(drop_leaks([*refusals, *yes], [], NOTHING, [])) == 4

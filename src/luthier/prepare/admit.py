@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from luthier.prepare.split import Splits
 from luthier.prepare.text import normalise, words
 from luthier.types import Dropped, Example, Passage, digest
 
+_CITATION = re.compile(r"\s*\[\d{1,3}\]")
 _ORDER = {"train": 0, "validation": 1, "test": 2}
 _VARIANTS = frozenset({"grounded", "unanswerable"})
 """The same question may be asked without passages, with them, and with passages that do not answer it."""
@@ -94,7 +96,11 @@ def cap(examples: Sequence[Example], most: int, seed: int, dropped: list[Dropped
 
 def drop_leaks(examples: Sequence[Example], passages: Sequence[Passage], splits: Splits, dropped: list[Dropped]
                ) -> list[Example]:
-    """Remove train examples that repeat validation or test text, then validation examples that repeat test text."""
+    """Remove train examples that repeat validation or test text, then validation examples that repeat test text.
+
+    An answer made from a document that says the same, word for word, as a held-out one is the same fact asked about
+    another page (an abbreviation that every page spells out): it goes too, as `leak-answer`.
+    """
     kept = list(examples)
     for held_split, checked in (("test", ("train", "validation")), ("validation", ("train",))):
         held: list[tuple[str, str]] = [
@@ -104,6 +110,12 @@ def drop_leaks(examples: Sequence[Example], passages: Sequence[Passage], splits:
         rows = [(at, text) for at, example in enumerate(kept) if example.split in checked
                 for text in trained_texts(example)]
         gone: dict[int, Dropped] = {}
+        answers = {fact: example.id for example in kept if example.split == held_split and (fact := _fact(example))}
+        for at, example in enumerate(kept):
+            if example.split in checked and (fact := _fact(example)) in answers:
+                gone[at] = Dropped(item=example.id, step=example.origin.step, reason="leak-answer",
+                                   detail=f"{example.origin.where}: the answer of {held_split} example {answers[fact]}",
+                                   text=example.question[:300])
         for leak in find_leaks([text for _, text in rows], [text for text, _ in held]):
             at = rows[leak.item][0]
             gone.setdefault(at, Dropped(
@@ -113,6 +125,15 @@ def drop_leaks(examples: Sequence[Example], passages: Sequence[Passage], splits:
         dropped.extend(gone[at] for at in sorted(gone))
         kept = [example for at, example in enumerate(kept) if at not in gone]
     return kept
+
+
+def _fact(example: Example) -> str:
+    """The answer of a document's example in comparable form; empty where equal answers mean nothing: refusals, a
+    person's own pairs, and answers of fewer than four words ("Yes, it is")."""
+    if example.target is None or "unanswerable" in example.tags or not example.origin.passages:
+        return ""
+    said = normalise(_CITATION.sub("", example.target))
+    return said if len(said.split()) >= 4 else ""
 
 
 def example_order(passages: Sequence[Passage]) -> Callable[[Example], Any]:
