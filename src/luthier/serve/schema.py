@@ -61,7 +61,7 @@ class Turn(_Body):
 
 class StreamOptions(_Body):
     include_usage: bool = False
-    include_obfuscation: bool | None = None
+    include_obfuscation: Literal[False] | None = None  # padding against traffic analysis: not built, so refused
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
