@@ -15,7 +15,7 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test"]
 SpanKind = Literal["heading", "paragraph", "list", "table", "code", "quote", "caption", "row"]
-Maker = Literal["human", "document", "rule", "teacher"]
+Maker = Literal["human", "document", "rule", "teacher", "pseudo"]
 
 
 def digest(*parts: str, length: int = 16) -> str:
@@ -116,7 +116,7 @@ class Origin:
 
     maker: Maker
     """human: the user's own pairs; document: found verbatim in a document; rule: made by a rule from document
-    text; teacher: written by a model."""
+    text; teacher: written by a model; pseudo: labelled by the model that is being trained."""
     step: str
     """The step that made it, such as `faq`, `section` or `synthesize`."""
     documents: tuple[str, ...] = ()
@@ -128,11 +128,24 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tag:
+    """A labelled piece of an example's text, for the task `tag`."""
+
+    start: int
+    """First character, 0-based, in `Example.input`."""
+    end: int
+    """One past the last character."""
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One row to learn from or to be tested on.
 
     Chat: `input` is the conversation up to and including the last user turn (assistant turns in it are learned too)
-    and `target` the answer. Text: `input` is the text, `target` is None, and every token is learned.
+    and `target` the answer. Text: `input` is the text, `target` is None, and every token is learned. Labelled tasks:
+    `input` is the text (classify, tag), the query (embed) or a caption (image, often empty), and the right answer is
+    in `labels`, `spans`, or `target` with `negatives`.
     """
 
     id: str
@@ -145,6 +158,19 @@ class Example:
     """`unanswerable`: the right answer is a refusal; `grounded`: passages stand in the prompt; `replay`: general."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Attributes for audits, such as language or customer segment."""
+    labels: tuple[str, ...] | None = None
+    """Classes (classify, image): one, or any number where several may apply; None for a row without a label."""
+    spans: tuple[Tag, ...] | None = None
+    """Labelled pieces of the text (tag), by start; None for a row without labels, () for a text that holds none."""
+    image: str = ""
+    """Image file (image), relative to the project folder with forward slashes, or absolute where it lies outside."""
+    negatives: tuple[str, ...] = ()
+    """Texts that are not the answer to a query (embed), where the user's data names some; `target` is one that is."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the right answer is known."""
+        return self.labels is not None or self.spans is not None or self.target is not None
 
     @property
     def question(self) -> str:
@@ -195,6 +221,9 @@ def decode_example(data: Mapping[str, Any]) -> Example:
                 **{**origin, "documents": tuple(origin["documents"]), "passages": tuple(origin["passages"])}
             ),
             "tags": tuple(data["tags"]),
+            "labels": None if data.get("labels") is None else tuple(data["labels"]),
+            "spans": None if data.get("spans") is None else tuple(Tag(**tag) for tag in data["spans"]),
+            "negatives": tuple(data.get("negatives", ())),
         }
     )
 
