@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
+from luthier.adapt.head import Head
 from luthier.errors import ModelError, need
 from luthier.models.generate import compute_dtype
 from luthier.models.sources import SourceFiles, resolve
@@ -69,7 +70,8 @@ class Adapt(Spec):
     """Which base model is tuned, and how."""
 
     model: str = "starter:chat"
-    """Base model: `starter:chat`, a local folder, a GGUF file, or `hub:owner/name` (downloads)."""
+    """Base model: `starter:chat` (assistant), `starter:encoder` (classify, tag, embed), `starter:image` (image), a local
+    folder, a GGUF file, `keras:NAME` (image), or `hub:owner/name` (downloads)."""
     method: Annotated[Method, METHODS] = Field(default_factory=_default_method)
     """What is trained: `lora` (small matrices beside frozen weights) or `full` (all weights)."""
     template: str = "auto"
@@ -77,6 +79,13 @@ class Adapt(Spec):
     Jinja file, relative to the project folder."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the weights in memory; `auto` is bfloat16 where the processor computes in it, else float32."""
+    head: Head = Head()
+    """What stands on top of the base model, for the tasks classify, tag, embed and image."""
+    pretrained: bool = True
+    """Start from the base model's weights; false draws them at random, to see what the pretraining is worth (labelled
+    tasks only)."""
+    image_size: int | None = Field(default=None, ge=16, le=1024)
+    """Side in pixels that images are brought to; null takes the base model's own, and smaller is faster (image only)."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,12 @@ def adapt(task: Task, spec: Adapt, *, store: Store, root: Path | None = None,
     no stop token). The id depends on the content of the model's files, not on their path.
     """
     base = Path.cwd() if root is None else root
+    if task.labelled:
+        return _adapt_labelled(task, spec, store=store, root=base, progress=progress)
+    for field, bad in (("head", spec.head != Head()), ("pretrained", not spec.pretrained),
+                       ("image_size", spec.image_size is not None)):
+        if bad:
+            raise ModelError(f"adapt.{field} is for the tasks classify, tag, embed and image; the task is '{task.type}'")
     source = resolve(spec.model, root=base)
     template = _template_text(spec.template, base)
 
@@ -118,6 +133,28 @@ def adapt(task: Task, spec: Adapt, *, store: Store, root: Path | None = None,
 
     return store.build("adapt", version=VERSION, spec=spec, make=make,
                        inputs={"model": source.fingerprint, "task": task, "template": template or ""})
+
+
+def _adapt_labelled(task: Task, spec: Adapt, *, store: Store, root: Path, progress: Progress) -> Artifact:
+    """A model with a head: adapt.json says which base, which head, and what may train."""
+    if spec.template != "auto":
+        raise ModelError(f"adapt.template is for assistants; the task is '{task.type}'")
+    if spec.image_size is not None and task.type != "image":
+        raise ModelError(f"adapt.image_size is for the task image; the task is '{task.type}'")
+    source = resolve(spec.model, purpose="image" if task.type == "image" else "encoder", root=root)
+
+    def make(folder: Path) -> dict[str, Any]:
+        from luthier.adapt.labelled import inspect_labelled
+
+        facts = inspect_labelled(source, spec, task)
+        write_json(folder / "adapt.json", {**facts, "root": str(root.resolve())})
+        progress.say(f"  {facts['name']}: {facts['method']['kind']}, {facts['groups']} layer groups, "
+                     f"features of {facts['width']} numbers")
+        return {key: facts[key] for key in ("name", "architecture", "parameters", "groups", "width")}
+
+    return store.build("adapt", version=VERSION, spec=spec, make=make,
+                       inputs={"model": source.fingerprint, "task": task,
+                               "method": "method" in spec.model_fields_set})
 
 
 def _template_text(wanted: str, root: Path) -> str | None:

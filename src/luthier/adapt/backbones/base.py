@@ -49,6 +49,10 @@ class Processor(abc.ABC):
     def read(self, example: Example) -> Row:
         """Tokenise or decode, without a target. DataError names the example's file when it cannot be read."""
 
+    def read_many(self, examples: Sequence[Example]) -> list[Row]:
+        """`read` for many; a family that is faster in bulk overrides it."""
+        return [self.read(example) for example in examples]
+
     @abc.abstractmethod
     def batch(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         """What the backbone's forward takes: rows padded to one size and stacked."""
@@ -76,6 +80,12 @@ class Backbone(nn.Module, abc.ABC):
     def groups(self) -> dict[str, list[str]]:
         """Every parameter's name (as in `named_parameters` of this module) exactly once, by layer group, bottom
         first; the order in which gradual unfreezing goes from the end to the beginning."""
+
+    def modules_of(self, group: str) -> list[nn.Module]:
+        """The modules that hold a parameter of a layer group directly (its batch norms among them)."""
+        names = self.groups()[group]
+        owners = {name.rpartition(".")[0] for name in names}
+        return [module for name, module in self.named_modules() if name in owners]
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
