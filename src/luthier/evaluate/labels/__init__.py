@@ -1,0 +1,1 @@
+"""Evaluation of labelled tasks: measures, intervals, calibration, thresholds, baselines, verdict and report."""
