@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
 
 from pydantic import Field
 
-from luthier.errors import DataError
+from luthier.errors import DataError, SpecError
 from luthier.index.base import Index
 from luthier.index.rag import Rag
 from luthier.plugins import Seam
@@ -82,6 +82,8 @@ class MakeContext:
     notes: dict[str, Any] = field(default_factory=dict)
     """Figures for the data card, such as `asked`, `supported`; numbers of per-document makers are summed."""
     build_retriever: Callable[[Split | None], Retriever] | None = None
+    store: Store | None = None
+    """The project's store, for a maker that runs another stage (reading PDF files of labelled folders, say)."""
 
     def retriever(self, split: Split | None = None) -> Retriever:
         """Search over all passages, or over one split's only, built at the first call (hybrid as the project says).
@@ -96,7 +98,8 @@ class MakeContext:
 class Maker(Protocol):
     """Makes examples from documents. A registered `Spec` whose fields are its settings.
 
-    Class variables (plain `ClassVar`s, not fields): `per_document`, `uses_retriever`, `VERSION`.
+    Class variables (plain `ClassVar`s, not fields): `per_document`, `uses_retriever`, `VERSION`; and, for a maker of
+    labelled data, `tasks`: the task types that it reads data for. A maker without it is for assistant and completion.
     """
 
     kind: ClassVar[str]
@@ -152,15 +155,23 @@ class Prepare(Spec):
 _RAG, _INDEX = Rag(), Index()
 
 
-def prepare(documents: Artifact, task: Task, spec: Prepare, *, store: Store, root: Path, rag: Rag = _RAG,
+def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Store, root: Path, rag: Rag = _RAG,
             index: Index = _INDEX, progress: Progress = Silent()) -> Artifact:
     """Clean, chunk, de-duplicate, split and make examples.
 
     The artifact holds `passages.jsonl`, `examples.jsonl`, `dropped.jsonl`, `splits.json`, `card.json` and `card.html`;
     its summary counts passages, examples by split, drops, and says whether the test set is disjoint by document or by
     passage. `index` says how makers search (only where one does). Raises DataError when nothing readable is left, or
-    no train or test example could be made.
+    no train or test example could be made; SpecError when the makers are not for the task.
+
+    For the labelled tasks (classify, tag, embed, image) the makers read the user's labelled data, `documents` may be
+    None, there are no passages, and `labels.json` names the classes (see `luthier.prepare.labels`).
     """
+    refuse_makers(task, spec.makers)
+    if task.labelled:
+        return _prepare_labelled(documents, task, spec, store=store, root=root, progress=progress)
+    if documents is None:
+        raise TypeError("prepare needs the artifact of ingest for the tasks assistant and completion")
     inputs: dict[str, Any] = {"documents": documents, "task": task.dump(), "rag": rag.dump()}
     inputs["makers"] = [[maker.VERSION, dict(maker.inputs(root))] for maker in spec.makers]
     if any(maker.uses_retriever for maker in spec.makers):
@@ -172,6 +183,38 @@ def prepare(documents: Artifact, task: Task, spec: Prepare, *, store: Store, roo
         return build(folder, documents, task, spec, rag=rag, index=index, store=store, root=root, progress=progress)
 
     return store.build("prepare", version=VERSION, spec=spec, inputs=inputs, make=make)
+
+
+def _prepare_labelled(documents: Artifact | None, task: Task, spec: Prepare, *, store: Store, root: Path,
+                      progress: Progress) -> Artifact:
+    from luthier.prepare import label_build
+
+    label_build.refuse_settings(spec)
+    inputs = {"task": task.dump(), "makers": [[maker.VERSION, dict(maker.inputs(root))] for maker in spec.makers],
+              **({"documents": documents} if documents is not None else {})}
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        return label_build.build_labelled(folder, task, spec, documents=documents, store=store, root=root,
+                                          progress=progress)
+
+    return store.build("prepare", version=label_build.VERSION, spec=spec, inputs=inputs, make=make)
+
+
+def refuse_makers(task: Task, makers: Sequence[Maker]) -> None:
+    """SpecError unless every maker is for the task: a labelled task needs makers of labelled data, and only those."""
+    of_labels = {kind: tuple(getattr(cls, "tasks", ())) for kind, cls in MAKERS.kinds().items()}
+    if not task.labelled:
+        wrong = [maker.kind for maker in makers if getattr(maker, "tasks", ())]
+        if wrong:
+            raise SpecError(f"prepare.makers: '{wrong[0]}' reads labelled data, but task.type is '{task.type}'; name "
+                            f"makers such as {', '.join(DEFAULT_MAKERS)} or pairs, or set task.type")
+        return
+    wrong = [maker.kind for maker in makers if task.type not in getattr(maker, "tasks", ())]
+    if wrong or not makers:
+        fit = [kind for kind, tasks in of_labels.items() if task.type in tasks]
+        found = f"'{wrong[0]}' does not" if wrong else "none is named that does"
+        raise SpecError(f"prepare.makers: the task '{task.type}' learns from labelled data, which {found} read; name a "
+                        f"maker that does, such as {{kind: {fit[0]}, path: data/…}} (makers for it: {', '.join(fit)})")
 
 
 def read_passages(artifact: Artifact) -> list[Passage]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import DataError, need
+from luthier.prepare.makers._formats import SPLITS
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
@@ -41,14 +42,14 @@ def files_of(path: Path, shown: str) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"pairs: no file or folder at {shown}; `path` is relative to the project folder")
+        raise DataError(f"no file or folder at {shown}; `path` is relative to the project folder")
     arrow = sorted(path.rglob("*.arrow"))
     found = arrow if _saved(path) else sorted(
         file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file()
         and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
         and file.name not in ("dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"))
     if not found:
-        raise DataError(f"pairs: the folder {shown} holds none of: {', '.join(SUFFIXES)}, nor a saved Hugging Face "
+        raise DataError(f"the folder {shown} holds none of: {', '.join(SUFFIXES)}, nor a saved Hugging Face "
                         "dataset")
     return found
 
@@ -69,13 +70,13 @@ def read_rows(path: Path, shown: str, notes: dict[str, Any]) -> Iterator[Row | B
             yield from _parquet(file, name, _split_in_name(file) if path.is_dir() else "")
             continue
         if suffix not in SUFFIXES:
-            raise DataError(f"pairs: {name} is no pairs file; known are {', '.join(SUFFIXES)} and a Hugging Face "
+            raise DataError(f"{name} is no file of rows; known are {', '.join(SUFFIXES)} and a Hugging Face "
                             "dataset folder")
         text, encoding = read_text(file, name)
         if encoding != "utf-8":
             notes.setdefault("encoding", {})[name] = encoding
         if not text.strip():
-            raise DataError(f"pairs: {name} is empty")
+            raise DataError(f"{name} is empty")
         split = _split_in_name(file) if path.is_dir() else ""
         rows = _csv(text, name, suffix, notes) if suffix in (".csv", ".tsv") else _json(text, name)
         for row in rows:
@@ -87,7 +88,7 @@ def read_text(file: Path, name: str) -> tuple[str, str]:
     try:
         raw = file.read_bytes()
     except OSError as error:
-        raise DataError(f"pairs: {name} cannot be read: {error.strerror}") from None
+        raise DataError(f"{name} cannot be read: {error.strerror}") from None
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     else:
@@ -97,7 +98,7 @@ def read_text(file: Path, name: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         encoding, text = _guess(raw)
     if "\0" in text:
-        raise DataError(f"pairs: {name} is not a text file (it holds zero bytes)")
+        raise DataError(f"{name} is not a text file (it holds zero bytes)")
     return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
 
 
@@ -125,6 +126,11 @@ def _json(text: str, name: str) -> Iterator[Row | BadRow]:
         yield from _array(text, start + 1, name)
         return
     first = body.split("\n", 1)[0]
+    parts = _parts(text) if body.startswith("{") else []
+    if parts:
+        for at, split in parts:
+            yield from _array(text, at, name, split)
+        return
     try:
         json.loads(first)
     except ValueError:
@@ -150,6 +156,29 @@ def _json(text: str, name: str) -> Iterator[Row | BadRow]:
         yield _object(where, data, line)
 
 
+def _parts(text: str) -> list[tuple[int, str]]:
+    """For one object whose lists are named after splits ({"train": [...], "oos_test": [...]}): the offset just inside
+    each list, and its split."""
+    if not re.match(r'\s*\{\s*"[^"\n]{1,40}"\s*:\s*\[', text):
+        return []
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    names = {key: next((SPLITS[part] for part in re.split(r"[^a-z]+", key.lower()) if part in SPLITS), "")
+             for key in data}
+    if not all(names.values()) or not all(isinstance(rows, list) for rows in data.values()):
+        return []
+    found, at = [], 0
+    for key, split in names.items():
+        match = re.compile(rf'{re.escape(json.dumps(key))}\s*:\s*\[').search(text, at)
+        if match is None:
+            return []
+        found.append((match.end(), split))
+        at = match.end()
+    return found
+
+
 def _whole_object(text: str) -> int | None:
     """For an object such as {"data": [...]}: the offset just inside the array of rows."""
     try:
@@ -166,8 +195,8 @@ def _whole_object(text: str) -> int | None:
     return None
 
 
-def _array(text: str, at: int, name: str) -> Iterator[Row | BadRow]:
-    """The elements of a JSON array, each with the line it starts on."""
+def _array(text: str, at: int, name: str, split: str = "") -> Iterator[Row | BadRow]:
+    """The elements of a JSON array, each with its first line; in a list of a split, rows may be lists of cells."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
     blank = re.compile(r"[\s,]*")
@@ -176,16 +205,19 @@ def _array(text: str, at: int, name: str) -> Iterator[Row | BadRow]:
         line, counted = line + text.count("\n", counted, at), at
         if text[at:at + 1] in ("]", ""):
             if at >= len(text):
-                raise DataError(f"pairs: {name}:{line}: the JSON array is not closed; the file is cut off")
+                raise DataError(f"{name}:{line}: the JSON array is not closed; the file is cut off")
             return
         try:
             data, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             told = f"{error.msg} on line {error.lineno}, column {error.colno}" if isinstance(
                 error, json.JSONDecodeError) else str(error)
-            raise DataError(f"pairs: {name}:{line}: not valid JSON ({told}); in a JSON array nothing after it can be "
+            raise DataError(f"{name}:{line}: not valid JSON ({told}); in a JSON array nothing after it can be "
                             "read, so mend it or write one object a line (.jsonl)") from None
-        yield _object(f"{name}:{line}", data, text[at:end])
+        if split and isinstance(data, list):
+            data = {f"column {number}": cell for number, cell in enumerate(data, 1)}
+        row = _object(f"{name}:{line}", data, text[at:end])
+        yield Row(row.where, row.data, split) if split and isinstance(row, Row) else row
         at = end
 
 
@@ -225,7 +257,7 @@ def _csv(text: str, name: str, suffix: str, notes: dict[str, Any]) -> Iterator[R
                 continue
             yield Row(f"{name}:{here}", dict(zip(header, cells)))
     except csv.Error as error:
-        raise DataError(f"pairs: {name}:{reader.line_num}: not valid CSV: {error}") from None
+        raise DataError(f"{name}:{reader.line_num}: not valid CSV: {error}") from None
 
 
 def _delimiter(text: str) -> str:
@@ -249,12 +281,14 @@ def _parquet(file: Path, name: str, split: str) -> Iterator[Row | BadRow]:
     arrow = need("pyarrow", extra="datasets")
     try:
         count = 0
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1000):
+        opened = parquet.ParquetFile(file)
+        named = _class_names(_features(opened.schema_arrow.metadata))
+        for batch in opened.iter_batches(batch_size=1000):
             for data in batch.to_pylist():
                 count += 1
-                yield Row(f"{name}, row {count}", data, split)
+                yield Row(f"{name}, row {count}", _with_names(data, named), split)
     except (arrow.ArrowException, OSError) as error:
-        raise DataError(f"pairs: {name} is no readable Parquet file: {_first_line(error)}") from None
+        raise DataError(f"{name} is no readable Parquet file: {_first_line(error)}") from None
 
 
 def _dataset(path: Path, shown: str) -> Iterator[Row | BadRow]:
@@ -262,11 +296,46 @@ def _dataset(path: Path, shown: str) -> Iterator[Row | BadRow]:
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"pairs: {shown} is no readable Hugging Face dataset: {_first_line(error)}") from None
+        raise DataError(f"{shown} is no readable Hugging Face dataset: {_first_line(error)}") from None
     parts = dict(loaded) if isinstance(loaded, dict) else {"": loaded}
     for split, rows in parts.items():
+        for column, feature in rows.features.items():
+            if isinstance(feature, datasets.Image):  # the file's own bytes, not pixels
+                rows = rows.cast_column(column, datasets.Image(decode=False))
+        named = _class_names(rows.features.to_dict())
         for number, data in enumerate(rows, 1):
-            yield Row(f"{shown}{'/' if split else ''}{split}, row {number}", dict(data), split)
+            yield Row(f"{shown}{'/' if split else ''}{split}, row {number}", _with_names(dict(data), named), split)
+
+
+def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """The column types that Hugging Face `datasets` writes into a Parquet file; empty without them."""
+    try:
+        return json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _class_names(features: dict[str, Any]) -> dict[str, list[str]]:
+    """Names of the classes of every column of class numbers, or of lists of them (word tags)."""
+    found = {}
+    for column, feature in features.items():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
+        inner = inner[0] if isinstance(inner, list) and inner else inner
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
+            found[column] = list(inner["names"])
+    return found
+
+
+def _with_names(data: dict[str, Any], named: dict[str, list[str]]) -> dict[str, Any]:
+    for column, names in named.items():
+        def name(value: Any, names: list[str] = names) -> Any:
+            if isinstance(value, bool) or not isinstance(value, int):
+                return value
+            return names[value] if 0 <= value < len(names) else None  # -1 stands for "not known"
+
+        value = data.get(column)
+        data[column] = [name(one) for one in value] if isinstance(value, list) else name(value)
+    return data
 
 
 def _split_in_name(file: Path) -> str:

@@ -1,0 +1,36 @@
+"""The classes of a prepared labelled data set, and what a row's classes are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from luthier.errors import DataError
+from luthier.store import Artifact
+from luthier.types import Example
+
+FILE = "labels.json"
+
+
+def read_labels(artifact: Artifact) -> tuple[str, ...]:
+    """Names of the classes (classify, image) or of the tags without B- and I- (tag) in the order of the outputs; empty
+    for embed. DataError for an artifact that was not prepared for a labelled task."""
+    path = artifact.path / FILE
+    if not path.is_file():
+        raise DataError(f"{artifact.path} holds no {FILE}; it was not prepared for a task with labels")
+    return tuple(json.loads(path.read_text("utf-8"))["labels"])
+
+
+def labels_of(example: Example) -> tuple[str, ...]:
+    """The different classes or tags of a row, in order of appearance; empty for none and for an unlabelled row."""
+    if example.labels is not None:
+        return example.labels
+    return tuple(dict.fromkeys(tag.label for tag in example.spans or ()))
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorted; by value where all are whole numbers."""
+    found = set(names)
+    if all(name.isdecimal() for name in found):
+        return tuple(sorted(found, key=lambda name: (int(name), name)))
+    return tuple(sorted(found))
