@@ -1,0 +1,1 @@
+"""Pruners: one file each, registered at the `PRUNERS` seam of `luthier.tune.seams`."""

@@ -1,0 +1,1 @@
+"""Searchers: one file each, registered at the `SEARCHERS` seam of `luthier.tune.seams`."""
