@@ -99,7 +99,7 @@ def test_frozen_features_tell_clothes_apart():
     if not file.is_file():
         pytest.skip(f"no data at {file}")
     data = np.load(file)
-    backbone = starter(image_size=64, dtype="bfloat16")
+    backbone = starter(image_size=64)
 
     def part(kind, count):
         keep = np.random.default_rng(0).permutation(len(data[f"x_{kind}"]))[:count]

@@ -47,8 +47,8 @@ class ImageProcessor(Processor):
     order: Literal["rgb", "bgr"] = "rgb"
     """Channel order that the network was trained with."""
     resize: Resize = "crop"
-    """`crop`: the shorter side is brought to `size` / `crop` and the centre is kept; `exact`: the image is squeezed
-    to the square."""
+    """`crop`: the shorter side is brought to `size` / `crop` and the centre is kept; `exact`: the whole image is
+    squeezed to a square of `size` / `crop` and the centre is kept."""
     crop: float = 1.0
     """Share of the resized image's side that the centre crop keeps, 0 to 1."""
     resample: Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"] = "bicubic"
@@ -125,11 +125,11 @@ class ImageProcessor(Processor):
                    "lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST,
                    "box": Image.Resampling.BOX, "hamming": Image.Resampling.HAMMING}
         width, height = image.size
-        if self.resize == "exact":
-            box: tuple[float, float, float, float] = (0, 0, width, height)
-        else:  # resizing the kept region at once equals resizing everything and cropping
-            side = min(width, height) * self.crop
-            box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        short = min(width, height)
+        kept_w, kept_h = (width, height) if self.resize == "exact" else (short, short)
+        kept_w, kept_h = kept_w * self.crop, kept_h * self.crop
+        # resizing the kept region at once equals resizing everything and cropping
+        box = ((width - kept_w) / 2, (height - kept_h) / 2, (width + kept_w) / 2, (height + kept_h) / 2)
         small = image if (width, height) == (self.size, self.size) and box == (0, 0, width, height) \
             else image.resize((self.size, self.size), filters[self.resample], box=box, reducing_gap=3.0)
         return np.array(small, dtype=np.uint8)
