@@ -161,8 +161,8 @@ def _processor(files: SourceFiles, config: Any, *, strict: bool) -> ImageProcess
     size = size if isinstance(size, int) else DEFAULT_SIZE
     if not file.is_file():
         if strict:
-            raise ModelError(f"model '{files.source}': {files.folder} has no preprocessor_config.json, so it is unknown "
-                             "how images were prepared for it; copy that file from where the model came from")
+            raise ModelError(f"model '{files.source}': {files.folder} has no preprocessor_config.json, so it is not "
+                             "known how images were prepared for it; copy that file from where the model came from")
         return ImageProcessor(size=size)
     return read_preprocessor(file, model_type=config.model_type, default=size)
 
