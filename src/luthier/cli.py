@@ -152,6 +152,27 @@ for _stage, _help in (
 
 
 @app.command(rich_help_panel="Stages")
+def tune(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best settings into luthier.yaml.")] = False,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Score the best settings on the test split, once; how "
+                                           "often that was done is recorded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search for better settings (section `tune`) by validation; a stopped or killed search goes on where it was."""
+    from luthier.project.apply import apply as write
+    from luthier.project.base import FILE
+    from luthier.project.tune import text_of
+    from luthier.project.tune import tune as search
+
+    file = project if project.is_file() else project / FILE
+    tuned = search(_open(project, settings), file=file, score_test=evaluate, progress=_progress(as_json))
+    applied = write(file, tuned.overrides) if apply else []
+    _print({**tuned.result, "applied": applied}, as_json, text_of(tuned, applied))
+
+
+@app.command(rich_help_panel="Stages")
 def release(
     project: ProjectDir = HERE,
     settings: Settings = None,

@@ -102,6 +102,15 @@ def load_yaml(path: Path, model: type[S], *, overrides: typing.Sequence[str] = (
     return parse(model, data, source=path.name, lines=lines, local=path.parent.resolve())
 
 
+def line_numbers(text: str, source: str) -> dict[Loc, int]:
+    """The 1-based line of every key of a YAML text by its path; SpecError where a key is given twice."""
+    lines: dict[Loc, int] = {}
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is not None:
+        _mark(node, (), lines, source)
+    return lines
+
+
 def override(data: dict[str, Any], setting: str) -> None:
     """Apply one `train.epochs=3` to raw data in place."""
     path, equals, text = setting.partition("=")

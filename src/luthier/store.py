@@ -48,8 +48,9 @@ class Artifact:
 class Store:
     """A folder of artifacts, `<root>/<stage>/<id>/`, and of small per-item caches, `<root>/cache/<name>/`."""
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    def __init__(self, root: str | Path, *, wait_s: float = 0):
+        """`wait_s`: seconds to wait for another process that makes the same artifact; -1 waits as long as it takes."""
+        self.root, self.wait_s = Path(root), wait_s
 
     @staticmethod
     def key(stage: str, *, version: int, spec: Any, inputs: Mapping[str, Any]) -> str:
@@ -110,7 +111,7 @@ class Store:
 
         lock = FileLock(self.root / stage / f"{id}.lock")
         try:
-            with lock.acquire(timeout=0):
+            with lock.acquire(timeout=self.wait_s):
                 yield
         except Timeout:
             raise StoreError(

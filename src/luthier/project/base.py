@@ -29,6 +29,7 @@ from luthier.spec import Spec, load_yaml
 from luthier.store import Artifact, Store, tell_disk_trouble, write_json
 from luthier.task import Task
 from luthier.train.base import Train
+from luthier.tune.base import Tune
 
 STAGES = ("ingest", "prepare", "index", "adapt", "train", "evaluate", "release")
 FILE = "luthier.yaml"
@@ -53,6 +54,8 @@ class ProjectSpec(Spec):
     """The base model and which of its weights learn."""
     train: Train = Train()
     """Training and its contract."""
+    tune: Tune = Tune()
+    """The search for better settings, run by `luthier tune`."""
     evaluate: Evaluate = Evaluate()
     """The frozen test, the comparison and the verdict."""
     release: Release = Release()

@@ -84,8 +84,9 @@ def seams() -> list[Any]:
     from luthier.ingest.base import READERS
     from luthier.prepare.base import MAKERS
     from luthier.train.base import REGULARIZERS
+    from luthier.tune.base import PRUNERS, SEARCHERS
 
-    return [READERS, MAKERS, METHODS, REGULARIZERS, METRICS]
+    return [READERS, MAKERS, METHODS, REGULARIZERS, SEARCHERS, PRUNERS, METRICS]
 
 
 def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:

@@ -88,6 +88,8 @@ class Searcher(Protocol):
         """The next point, none of which was tried before; None when there is nothing left to try."""
         ...
 
+    def dump(self) -> dict[str, Any]: ...
+
 
 class Pruner(Protocol):
     """Registered with `@register(PRUNERS, "name")` on a Spec."""
@@ -97,6 +99,8 @@ class Pruner(Protocol):
     def stop(self, trials: Sequence[Trial], number: int, *, better: Better) -> tuple[bool, Mapping[str, Any]]:
         """Whether trial `number` is too far behind after its newest report, and what to remember about it."""
         ...
+
+    def dump(self) -> dict[str, Any]: ...
 
 
 class Running(Protocol):
