@@ -33,6 +33,7 @@ UNLABELLED = label_repeats.UNLABELLED
 LONG_RUN, LONG_NEAR = 16, 20
 """Words from which on a text is compared by its 13-word runs, and by its likeness: two short customer questions that
 differ in a word are two questions; equal ones are always found."""
+_HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 5
 _ORDER = {"train": 0, "validation": 1, "test": 2}
 _NOT_READ = ("boilerplate", "clean", "chunk", "dedupe", "max_examples_per_document")
@@ -147,7 +148,8 @@ def _usable(made: Sequence[Example], task: Task, dropped: list[Dropped]) -> list
 def _content(example: Example, root: Path) -> str:
     """What makes two rows the same: words (case and punctuation aside), exact text for tags, bytes for images."""
     if example.image:
-        return "image\0" + file_hash(root / example.image)
+        name = Path(example.image).name  # an image that Luthier wrote is named by its hash
+        return "image\0" + (name if _HASH.fullmatch(name) else file_hash(root / example.image))
     text = str(example.input)
     if example.spans is not None:
         return "text\0" + " ".join(text.split())
@@ -231,7 +233,7 @@ def _drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Exa
         for at, example in rows:
             if (group := _group(example)) in groups:
                 gone[at] = _drop(example, "leak-group", f"{group} is in {held_split}, too ({groups[group]})")
-        for at, other, share, reason in _near(rows, held):
+        for at, other, share, reason in near_repeats(rows, held):
             gone.setdefault(at, _drop(kept[at], reason, f"{share:.0%} of it is {held_split} text {other.id} "
                                                         f"({other.origin.where})"))
         dropped.extend(gone[at] for at in sorted(gone))
@@ -239,7 +241,7 @@ def _drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Exa
     return kept
 
 
-def _near(rows: Sequence[tuple[int, Example]], held: Sequence[Example]) -> Iterator[tuple[int, Example, float, str]]:
+def near_repeats(rows: Sequence[tuple[int, Example]], held: Sequence[Example]) -> Iterator[tuple[int, Example, float, str]]:
     texts = [(at, text) for at, example in rows if len(words(text := str(example.input))) >= LONG_RUN]
     others = [(example, text) for example in held if len(words(text := str(example.input))) >= LONG_RUN]
     if not texts or not others:

@@ -1,14 +1,207 @@
-"""The data card of labelled data."""
+"""The data card of labelled data: how many rows of which class, what was left out and why, what to be careful about.
+
+`card.json` holds every figure; `card.html` is one self-contained page (no script, no network) with samples beside
+their sources.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from luthier.prepare.card import SPLITS, _bars, _dropped_samples, _figure, _histogram
+from luthier.prepare.label_repeats import UNLABELLED, said
+from luthier.prepare.labels import labels_of
 from luthier.store import write_json, write_text
+from luthier.task import Task
+from luthier.types import Dropped, Example
+
+_CONFLICTS = 20
+_SAMPLES = 24
+_CLASSES = 200
+_THUMB = 72
 
 
-def write_label_card(folder: Path, summary: Any, **facts: Any) -> None:
+def write_label_card(folder: Path, summary: Mapping[str, Any], *, task: Task, labels: Sequence[str],
+                     examples: Sequence[Example], dropped: Sequence[Dropped], notes: Mapping[str, Mapping[str, Any]],
+                     conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int, root: Path
+                     ) -> None:
     """Write `card.json` and `card.html`."""
-    write_json(folder / "card.json", {"summary": dict(summary)})
-    write_text(folder / "card.html", "")
+    data = label_card_data(summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
+                           conflicts=conflicts, rows=rows, unread_documents=unread_documents, seed=seed)
+    write_json(folder / "card.json", data)
+    write_text(folder / "card.html", render(data, root))
+
+
+def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[str], examples: Sequence[Example],
+                    dropped: Sequence[Dropped], notes: Mapping[str, Mapping[str, Any]],
+                    conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int
+                    ) -> dict[str, Any]:
+    """Every figure of the card as JSON-ready data."""
+    labelled = [example for example in examples if UNLABELLED not in example.tags]
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for drop in dropped:
+        reasons[drop.step][drop.reason] += 1
+    made = Counter(example.origin.step for example in examples)
+    data: dict[str, Any] = {
+        "summary": dict(summary), "task": task.type, "multi_label": task.multi_label, "rows": rows,
+        "classes": _classes(labelled, labels),
+        "makers": [{"maker": name, "kept": made[name.split(" ")[0]], "dropped": dict(reasons[name.split(" ")[0]]),
+                    "notes": {key: value for key, value in said_by.items() if not isinstance(value, dict)}}
+                   for name, said_by in notes.items()],
+        "drops": dict(Counter(drop.reason for drop in dropped).most_common()),
+        "lengths": _lengths(labelled, task),
+        "conflicts": [dict(conflict) for conflict in conflicts[:_CONFLICTS]], "conflict_count": len(conflicts),
+        "samples": _samples(labelled, labels, seed),
+        "dropped_samples": _dropped_samples(dropped),
+    }
+    data["warnings"] = warnings(data, labelled, unread_documents)
+    return data
+
+
+def _classes(labelled: Sequence[Example], labels: Sequence[str]) -> list[dict[str, Any]]:
+    counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
+    for example in labelled:
+        found = labels_of(example) if example.spans is None else tuple(tag.label for tag in example.spans)
+        for label in found:
+            counts.setdefault(label, Counter())[example.split] += 1
+    total = sum(sum(count.values()) for count in counts.values()) or 1
+    return [{"label": label, **{split: count[split] for split in SPLITS}, "count": sum(count.values()),
+             "share": sum(count.values()) / total} for label, count in counts.items()]
+
+
+def _lengths(labelled: Sequence[Example], task: Task) -> dict[str, Any]:
+    if task.type == "image":
+        return {}
+    texts = {"queries" if task.type == "embed" else "texts": [len(str(one.input).split()) for one in labelled]}
+    if task.type == "embed":
+        texts["matching texts"] = [len((one.target or "").split()) for one in labelled]
+    found = {name: _histogram(values, "words") for name, values in texts.items()}
+    if task.multi_label:
+        found["labels a row"] = _histogram([len(one.labels or ()) for one in labelled], "labels")
+    if task.type == "tag":
+        found["tags a row"] = _histogram([len(one.spans or ()) for one in labelled], "tags")
+    return found
+
+
+def _samples(labelled: Sequence[Example], labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
+    """Up to three rows of a class, fewer where there are many classes; which ones is decided by a hash."""
+    order = sorted(labelled, key=lambda one: hashlib.sha256(f"card\0{seed}\0{one.id}".encode()).digest())
+    each = max(1, min(8 if any(example.image for example in labelled) else 3, _SAMPLES // max(1, len(labels))))
+    shown: Counter[str] = Counter()
+    found = []
+    for example in order:
+        label = (labels_of(example) or ("",))[0]
+        if shown[label] < each and len(found) < _SAMPLES:
+            shown[label] += 1
+            found.append({"label": said(example).replace("'", ""), "first": label, "split": example.split, "image": example.image,
+                          "text": str(example.input)[:600], "source": example.origin.where,
+                          "spans": [[tag.start, tag.end, tag.label] for tag in example.spans or ()]})
+    return sorted(found, key=lambda row: row["first"])
+
+
+def warnings(data: Mapping[str, Any], labelled: Sequence[Example], unread_documents: int) -> list[str]:
+    """What a careful person would point out, most serious first."""
+    found: list[str] = []
+    summary, classes = data["summary"], data["classes"]
+    if summary["test"] < 50:
+        found.append(f"The test set has only {summary['test']} rows: differences between models will rarely be "
+                     "certain. Add rows, or raise prepare.split.test.")
+    if not summary["validation"]:
+        found.append("There are no validation rows: training cannot tell when to stop. Raise prepare.split.validation.")
+    few = [row["label"] for row in classes if row["train"] < 5]
+    if few:
+        found.append(f"{_count(len(few), 'class', 'classes')} with fewer than 5 training rows: {_names(few)}. Expect "
+                     "mistakes there; label more of them, or merge them into others.")
+    if data["task"] != "tag":
+        untested = [row["label"] for row in classes if not row["test"]]
+        if untested:
+            found.append(f"{_count(len(untested), 'class', 'classes')} without a test row: {_names(untested)}. The "
+                         "report cannot say how well they are told apart.")
+    if len(classes) > 1:
+        most, least = max(classes, key=lambda row: row["train"]), min(classes, key=lambda row: row["train"])
+        if most["train"] >= 10 * max(1, least["train"]):
+            found.append(f"The classes are uneven: “{most['label']}” has {most['train']:,} training rows, "
+                         f"“{least['label']}” {least['train']:,}. Judge by macro F1 (task.metric: macro_f1), and see "
+                         "the class weights in train.")
+        if most["share"] > 0.6 and data["task"] in ("classify", "image") and not data["multi_label"]:
+            found.append(f"Always answering “{most['label']}” would be right {most['share']:.0%} of the time; accuracy "
+                         "alone says little here.")
+    alike = _alike([row["label"] for row in classes])
+    if alike:
+        found.append("Some labels differ in case or spacing only, probably by mistake: "
+                     + "; ".join(" / ".join(map(repr, names)) for names in alike[:5]) + ".")
+    if data["conflict_count"]:
+        found.append(f"{_count(data['conflict_count'], 'text')} stood in the data with different labels; see below. "
+                     "People disagree there, or a label is wrong.")
+    leaks = sum(count for reason, count in data["drops"].items() if reason.startswith("leak-"))
+    if leaks > 0.05 * max(1, summary["train"]):
+        found.append(f"{leaks:,} rows were dropped from training because they repeat validation or test rows, or share "
+                     "a group with them: your own split is not clean.")
+    if unread_documents:
+        found.append(f"{unread_documents:,} documents of ingest.sources were not used: a labelled task learns from the "
+                     "data its makers name.")
+    if not any(example.groups.get("together") or example.origin.documents for example in labelled):
+        found.append("The rows name no document, customer or other group. If several rows come from one source, name "
+                     "its column as group_by of the maker: otherwise the test may be easier than real use.")
+    return found
+
+
+def _alike(labels: Sequence[str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        groups["".join(sign for sign in label.casefold() if sign.isalnum()) or label].append(label)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def render(data: Mapping[str, Any], root: Path) -> str:
+    """The card as one HTML page; images are shown small, inside the page."""
+    import jinja2
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["percent"] = lambda value: f"{value:.0%}"
+    environment.filters["figure"] = _figure
+    environment.globals.update(splits=SPLITS, shown_classes=_CLASSES, bars=_bars, marked=_marked,
+                               thumbnail=lambda image: _thumbnail(root / image))
+    most = max((row["count"] for row in data["classes"]), default=0) or 1
+    return environment.get_template("label_card.html.j2").render(most=most, **data)
+
+
+def _thumbnail(file: Path) -> str:
+    """A small PNG as a data address."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        image.draft("RGB", (_THUMB, _THUMB))
+        small = image.convert("RGB")
+        small.thumbnail((_THUMB, _THUMB))
+        written = io.BytesIO()
+        small.save(written, "PNG")
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def _marked(text: str, spans: Sequence[Sequence[Any]]) -> Any:
+    """The text with its tags marked, escaped."""
+    from markupsafe import Markup, escape
+
+    found, at = Markup(""), 0
+    for start, end, label in spans:
+        if end > len(text):
+            break
+        found += escape(text[at:start]) + Markup("<mark>{} <b>{}</b></mark>").format(text[start:end], label)
+        at = end
+    return found + escape(text[at:])

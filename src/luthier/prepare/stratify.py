@@ -51,7 +51,7 @@ def _edges(shares: Mapping[Split, float]) -> dict[Split, tuple[float, float]]:
 def _one_class(units: Sequence[str], places: Mapping[str, float], edges: Mapping[Split, tuple[float, float]]
                ) -> dict[str, Split]:
     found: dict[str, Split] = {unit: _by_place(places[unit], edges) for unit in units}
-    held = [split for split in edges if split != "train"]
+    held: list[Split] = [split for split in edges if split != "train"]
     for split in held:
         fair = (edges[split][1] - edges[split][0]) * len(units)
         least, most = int(fair * (1 - TOLERANCE)), int(fair * (1 + TOLERANCE)) + 1
@@ -65,7 +65,10 @@ def _one_class(units: Sequence[str], places: Mapping[str, float], edges: Mapping
 
 
 def _by_place(place: float, edges: Mapping[Split, tuple[float, float]]) -> Split:
-    return next((split for split, (_, high) in edges.items() if place < high), next(reversed(list(edges))))
+    for split, (_, high) in edges.items():
+        if place < high:
+            return split
+    return list(edges)[-1]
 
 
 def _move(found: dict[str, Split], to: Split, among: Sequence[str], places: Mapping[str, float],

@@ -126,21 +126,21 @@ def class_files(base: Path, shown: str) -> tuple[list[tuple[Path, str | None, Sp
     top = _folders(base)
     if not top:
         raise DataError(f"the folder {shown} holds no sub-folders; one sub-folder a class is needed")
-    named = [SPLITS.get(folder.name.lower()) for folder in top]
+    named: list[Split | None] = [SPLITS.get(folder.name.lower()) for folder in top]
     splits = any(named) and all(split or folder.name.lower() in UNLABELLED_FOLDERS for split, folder in zip(named, top))
     loose = _plain_files(base)
     parts: list[tuple[Path, Split | None]] = []
     for folder, split in zip(top, named):
         if splits and split:
-            parts += [(inner, split) for inner in _folders(folder)]
+            parts.extend((inner, split) for inner in _folders(folder))
             loose += _plain_files(folder)
         else:
             parts.append((folder, None))
     found: list[tuple[Path, str | None, Split | None]] = []
     for folder, split in parts:
         label = None if folder.name.lower() in UNLABELLED_FOLDERS else " ".join(folder.name.split())
-        found += [(file, label, split) for file in sorted(folder.rglob("*")) if file.is_file()
-                  and not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+        found.extend((file, label, split) for file in sorted(folder.rglob("*")) if file.is_file()
+                     and not any(part.startswith(".") for part in file.relative_to(folder).parts))
     if not found:
         raise DataError(f"the folders below {shown} hold no files")
     return found, loose
