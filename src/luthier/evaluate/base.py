@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from luthier.errors import DataError
 from luthier.evaluate.judge import Judge
+from luthier.evaluate.labels.base import LabelEvaluate
 from luthier.evaluate.metrics import METRICS, Metric
 from luthier.evaluate.retention import Retention, fingerprint
 from luthier.evaluate.verdict import ORDER, System
@@ -70,6 +71,10 @@ class Evaluate(Spec):
     examples_shown: int = Field(default=12, ge=0)
     """Questions shown with all answers in the report; all of them are in `predictions.jsonl`."""
 
+    labels: LabelEvaluate = LabelEvaluate()
+    """The tasks classify, tag, embed and image: what is compared, thresholds and costs. They also read
+    bootstrap_samples, seed, min_questions (rows) and min_slice above; the other fields are for assistants."""
+
     @field_validator("systems")
     @classmethod
     def _ordered(cls, systems: tuple[System, ...]) -> tuple[System, ...]:
@@ -84,6 +89,9 @@ def evaluate(*, data: Artifact, index: Artifact | None, model: Artifact, run: Ar
     A killed evaluation continues where it stopped, and the base's answers are reused by the next evaluation with the
     same base model. Raises DataError when the data has no test question.
     """
+    if task.labelled:
+        return _evaluate_labels(data=data, model=model, run=run, task=task, spec=spec, store=store, root=root,
+                                progress=progress)
     inputs: dict[str, Any] = {
         "data": data, "index": index or "none", "model": model, "run": run or "none", "task": task.dump(),
         "rag": rag.dump(), "retention": fingerprint(spec.retention, root)}
@@ -95,6 +103,18 @@ def evaluate(*, data: Artifact, index: Artifact | None, model: Artifact, run: Ar
                        store=store, root=root, progress=progress)
 
     return store.build("evaluate", version=VERSION, spec=spec, inputs=inputs, make=make)
+
+
+def _evaluate_labels(*, data: Artifact, model: Artifact, run: Artifact | None, task: Task, spec: Evaluate,
+                     store: Store, root: Path, progress: Progress) -> Artifact:
+    def make(folder: Path) -> Mapping[str, Any]:
+        from luthier.evaluate.labels.measure import measure_labels
+
+        return measure_labels(folder, data=data, model=model, run=run, task=task, spec=spec, store=store, root=root,
+                              progress=progress)
+
+    return store.build("evaluate", version=VERSION, spec=spec, make=make,
+                       inputs={"data": data, "model": model, "run": run or "none", "task": task.dump()})
 
 
 def read_report(artifact: Artifact) -> dict[str, Any]:

@@ -12,7 +12,7 @@ compared with the same system untuned. Either one rules it out, however well it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,7 +28,35 @@ PAIRS: tuple[tuple[System, System], ...] = (
     ("retrieval", "base"), ("tuned", "base"), ("tuned_retrieval", "base"), ("tuned", "retrieval"),
     ("tuned_retrieval", "retrieval"), ("tuned_retrieval", "tuned"),
 )
-UNTUNED: Mapping[System, System] = {"tuned": "base", "tuned_retrieval": "retrieval"}
+UNTUNED: Mapping[str, str] = {"tuned": "base", "tuned_retrieval": "retrieval"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the walk up the order of simplicity found, for the sentence."""
+
+    leader: str
+    present: Sequence[str]
+    ruled_out: Mapping[str, str]
+    unsettled: Sequence[tuple[str, str]]
+    """(system, leader): may be better, but is not shown to be."""
+    simpler: Sequence[tuple[str, str]]
+    """(leader, system): a simpler one may do as well."""
+    needed: Sequence[int]
+    """Test rows that would settle each open pair."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """The systems of one kind of task, simplest first, and how a verdict speaks of them."""
+
+    order: Sequence[str]
+    names: Mapping[str, str]
+    untuned: Mapping[str, str]
+    """Tuned systems and what each is without tuning."""
+    sentence: Callable[[Evidence, Told], str]
+    unit: str = "questions"
+    """What a test is made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +81,20 @@ class Evidence:
     """Rise of wrong refusals by tuned system, against the same system untuned."""
     max_wrong_refusal_rise: float = 0.1
     warnings: Sequence[str] = ()
+    ladder: Ladder | None = None
+    """The systems compared; None for those of an assistant."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    choice: System
+    choice: str
     sentence: str
     reasons: tuple[str, ...]
     conclusive: bool
     """False when the test is too small to tell: then the choice is only the simplest system not beaten."""
     needed_questions: int | None = None
     """Test questions that would settle it, where they can be estimated."""
-    ruled_out: Mapping[System, str] = field(default_factory=dict)
+    ruled_out: Mapping[str, str] = field(default_factory=dict)
     """Systems ruled out by a limit, and why."""
 
     def dump(self) -> dict[str, Any]:
@@ -75,56 +105,59 @@ class Verdict:
 
 def decide(evidence: Evidence) -> Verdict:
     """Walk up the order of simplicity; a system takes the lead when it is certainly better than the leader."""
-    present: list[System] = [system for system in ORDER if system in evidence.values]
-    ruled_out: dict[System, str] = {system: why for system in present if (why := _objection(system, evidence))}
+    ladder = evidence.ladder or CHAT
+    names = ladder.names
+    present = [system for system in ladder.order if system in evidence.values]
+    ruled_out = {system: why for system in present if (why := _objection(system, evidence, ladder))}
     few = evidence.num_questions < evidence.min_questions
-    leader: System = present[0]
-    ties: list[tuple[System, System]] = []
+    leader = present[0]
+    ties: list[tuple[str, str]] = []
     reasons: list[str] = []
     for system in present[1:]:
         gain = _gain(evidence, system, leader)
         if gain is None:
             continue
-        told = f"{NAMES[leader]}: {_show(evidence, system, leader)}"
+        told = f"{names[leader]}: {_show(evidence, system, leader)}"
         if system in ruled_out:
-            reasons.append(f"{_cap(NAMES[system])} is ruled out: {ruled_out[system]}. On {evidence.label} it "
+            reasons.append(f"{_cap(names[system])} is ruled out: {ruled_out[system]}. On {evidence.label} it "
                            f"{_outcome(gain)} {told}.")
         elif few:
-            reasons.append(f"{_cap(NAMES[system])} against {told}; not counted, because the test is too small.")
+            reasons.append(f"{_cap(names[system])} against {told}; not counted, because the test is too small.")
             ties.append((system, leader))
         else:
             slight = gain.sign > 0 and gain.high is not None and gain.high < evidence.worthwhile
-            reasons.append(f"{_cap(NAMES[system])} {_outcome(gain)} {told}"
+            reasons.append(f"{_cap(names[system])} {_outcome(gain)} {told}"
                            + (f"; surely less than the {evidence.worthwhile:.3g} that is worth having." if slight
                               else "."))
             if gain.sign > 0 and not slight:
                 leader = system
             elif gain.sign == 0:
                 ties.append((system, leader))
-    rivals: list[tuple[System, System]] = []
+    rivals: list[tuple[str, str]] = []
     for simpler in () if few else present[1 : present.index(leader)]:
         # It tied an earlier leader. It is overtaken only if the new leader is not certainly worse than it.
         gain = _gain(evidence, leader, simpler)
         if gain is not None and simpler not in ruled_out and gain.sign <= 0:
-            reasons.append(f"{_cap(NAMES[leader])} {_outcome(gain)} {NAMES[simpler]}: "
+            reasons.append(f"{_cap(names[leader])} {_outcome(gain)} {names[simpler]}: "
                            f"{_show(evidence, leader, simpler)}.")
             if gain.sign < 0:
                 leader = simpler
                 break
             rivals.append((leader, simpler))
     # A tie is certain when a gain worth having is excluded; only rivals of the final leader matter.
-    unsettled: list[tuple[System, System]] = [
+    unsettled: list[tuple[str, str]] = [
         (system, against) for system, against in ties
         if against == leader and (few or _may_be_worthwhile(_gain(evidence, system, against), evidence.worthwhile))
     ]
     simpler_rivals = [pair for pair in rivals if pair[0] == leader]
     still_open = [*unsettled, *simpler_rivals]
     needed = [n for pair in still_open if (n := needed_questions(evidence.differences[pair], evidence.worthwhile))]
-    reasons += _side_notes(evidence)
+    reasons += _side_notes(evidence, names)
     return Verdict(
         choice=leader, reasons=tuple([*reasons, *evidence.warnings]), conclusive=not few and not still_open,
-        sentence=_few(evidence, leader, needed) if few
-        else _sentence(evidence, leader, present, ruled_out, unsettled, simpler_rivals, needed),
+        sentence=_few(evidence, leader, needed, ladder) if few else ladder.sentence(evidence, Told(
+            leader=leader, present=present, ruled_out=ruled_out, unsettled=unsettled, simpler=simpler_rivals,
+            needed=needed)),
         needed_questions=max([*needed, evidence.min_questions]) if few or still_open else None, ruled_out=ruled_out,
     )
 
@@ -133,14 +166,14 @@ def _may_be_worthwhile(gain: Measured | None, worthwhile: float) -> bool:
     return gain is not None and (gain.high is None or gain.high >= worthwhile)
 
 
-def _few(evidence: Evidence, leader: System, needed: Sequence[int]) -> str:
-    return (f"The test is too small to tell: it has {evidence.num_questions} questions, and about "
-            f"{max([*needed, evidence.min_questions]):,} are needed; until then keep {NAMES[leader]}.")
+def _few(evidence: Evidence, leader: str, needed: Sequence[int], ladder: Ladder) -> str:
+    return (f"The test is too small to tell: it has {evidence.num_questions} {ladder.unit}, and about "
+            f"{max([*needed, evidence.min_questions]):,} are needed; until then keep {ladder.names[leader]}.")
 
 
-def _sentence(evidence: Evidence, leader: System, present: Sequence[System], ruled_out: Mapping[System, str],
-              unsettled: Sequence[tuple[System, System]], simpler: Sequence[tuple[System, System]],
-              needed: Sequence[int]) -> str:
+def _sentence(evidence: Evidence, told: Told) -> str:
+    leader, present, ruled_out = told.leader, told.present, told.ruled_out
+    unsettled, simpler, needed = told.unsettled, told.simpler, told.needed
     tuning = any(system in UNTUNED for system in present)
     act = {"base": "Do not tune" if tuning else "Keep the base model", "retrieval": "Use retrieval",
            "tuned": "Release the tuned model",
@@ -176,9 +209,12 @@ def _sentence(evidence: Evidence, leader: System, present: Sequence[System], rul
     return sentence + "."
 
 
-def _objection(system: System, evidence: Evidence) -> str:
+CHAT = Ladder(order=ORDER, names=NAMES, untuned=UNTUNED, sentence=_sentence)
+
+
+def _objection(system: str, evidence: Evidence, ladder: Ladder) -> str:
     """Why a tuned system may not win, or an empty string."""
-    if system not in UNTUNED:
+    if system not in ladder.untuned:
         return ""
     rise, limit = evidence.retention, evidence.max_retention_rise
     if rise is not None and rise.value > limit:
@@ -191,7 +227,7 @@ def _objection(system: System, evidence: Evidence) -> str:
     return ""
 
 
-def _side_notes(evidence: Evidence) -> list[str]:
+def _side_notes(evidence: Evidence, names: Mapping[str, str]) -> list[str]:
     notes = []
     rise = evidence.retention
     if rise is not None and rise.value <= evidence.max_retention_rise:
@@ -201,13 +237,13 @@ def _side_notes(evidence: Evidence) -> list[str]:
                      + (f", though a rise of {_percent(rise.high, 1)} cannot be excluded." if near else "."))
     for system, refusals in evidence.wrong_refusals.items():
         if refusals.sign > 0 and refusals.value <= evidence.max_wrong_refusal_rise:
-            notes.append(f"{_cap(NAMES[system])} wrongly refuses {_percent(refusals.value)} of the answerable "
+            notes.append(f"{_cap(names[system])} wrongly refuses {_percent(refusals.value)} of the answerable "
                          f"questions more than untuned, within the limit of "
                          f"{_percent(evidence.max_wrong_refusal_rise)}.")
     return notes
 
 
-def _gain(evidence: Evidence, system: System, against: System) -> Measured | None:
+def _gain(evidence: Evidence, system: str, against: str) -> Measured | None:
     """The difference with the sign that makes positive mean better."""
     found = evidence.differences.get((system, against))
     if found is None or evidence.better == "higher":
@@ -222,7 +258,7 @@ def _outcome(gain: Measured) -> str:
 
 def _show(evidence: Evidence, system: str, against: str) -> str:
     mine, theirs = evidence.values[system], evidence.values[against]
-    gap = evidence.differences.get((system, against))  # type: ignore[arg-type]
+    gap = evidence.differences.get((system, against))
     text = f"{mine.value:.3f} against {theirs.value:.3f}"
     if gap is None:
         return text
@@ -248,9 +284,10 @@ def _cap(text: str) -> str:
 
 
 def changes(label: str, better: Literal["higher", "lower"], pair: tuple[str, str], difference: Measured,
-            value: Measured, against: Measured) -> tuple[Literal["improvements", "regressions", "no_change"], str]:
+            value: Measured, against: Measured, names: Mapping[str, str] = NAMES
+            ) -> tuple[Literal["improvements", "regressions", "no_change"], str]:
     """One line of the list of improvements, regressions and what did not change (as InstructLab prints it)."""
     good = difference.sign if better == "higher" else -difference.sign
-    line = (f"{label}, {NAMES[pair[0]]} against {NAMES[pair[1]]}: {against.value:.3f} → {value.value:.3f} "
+    line = (f"{label}, {names[pair[0]]} against {names[pair[1]]}: {against.value:.3f} → {value.value:.3f} "
             f"({_signed(difference.value)}{_interval(difference, '; ')}; n = {difference.n})")
     return "improvements" if good > 0 else "regressions" if good < 0 else "no_change", line

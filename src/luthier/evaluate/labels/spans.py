@@ -47,7 +47,8 @@ def tally(right: Sequence[Sequence[Piece]], said: Sequence[Sequence[Piece]], kin
             for _, _, kind in some:
                 table[layer, row, place[kind]] += 1
     none = np.zeros(len(right), dtype=np.int64)
-    return Spans(*table, none if words is None else words, none if words_right is None else words_right)
+    return Spans(hit=table[0], right=table[1], said=table[2], words=none if words is None else words,
+                 words_right=none if words_right is None else words_right)
 
 
 def word_tags(text: str, spans: Sequence[Piece]) -> list[str]:
