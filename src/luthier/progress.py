@@ -121,7 +121,7 @@ class Terminal:
             yield _RichBar(bars, bars.add_task(what, total=total, completed=int(done), shown=""))
 
     def say(self, message: str, **fields: Any) -> None:
-        self.console.print(message, highlight=False, soft_wrap=True)
+        self.console.print(message, highlight=False, soft_wrap=True, markup=False)  # "[train]" is no style
 
 
 class _PlainBar:

@@ -28,7 +28,7 @@ def apply(file: Path, overrides: Mapping[str, Any]) -> list[str]:
         text, line = _set(text, path, value, file.name)
         told.append(f"{file.name}:{line}: {path} = {flow(value)}")
     try:
-        wanted = with_overrides(yaml.safe_load(old) or {}, overrides)
+        wanted = with_overrides(_unshared(yaml.safe_load(old) or {}), overrides)
         got = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise SpecError(f"{file.name} cannot be changed safely ({error}); write the values there yourself") from None
@@ -38,6 +38,13 @@ def apply(file: Path, overrides: Mapping[str, Any]) -> list[str]:
     if text != old:
         write_text(file, text)
     return told
+
+
+def _unshared(data: Any) -> Any:
+    """A copy in which an anchor and its aliases are separate values."""
+    if isinstance(data, dict):
+        return {key: _unshared(value) for key, value in data.items()}
+    return [_unshared(value) for value in data] if isinstance(data, list) else data
 
 
 def _plain(data: Any) -> Any:

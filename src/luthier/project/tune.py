@@ -118,7 +118,9 @@ class TrainTrial:
             raise ModelError(f"out of memory: {str(error).splitlines()[0]}") from None
         finally:
             if not finished and project.store.trained:
-                shutil.rmtree(project.store.root / "train" / f"{project.store.trained}.part", ignore_errors=True)
+                part = project.store.root / "train" / f"{project.store.trained}.part"
+                shutil.rmtree(part, ignore_errors=True)
+                part.with_suffix(".lock").unlink(missing_ok=True)
         if self.keep is not None:
             sweep(project, attempt.journal.trials(), better_of(spec), self.keep)
         return Outcome(value_of(spec, trained), {"train": trained.id, "made": trained.fresh})
@@ -267,7 +269,7 @@ def tune(project: Project, *, file: Path | None = None, score_test: bool = False
         "study": id, "folder": str(folder), "metric": project.spec.task.metric if project.spec.task.labelled else
         "validation loss", "searcher": spec.searcher.dump(), "pruner": spec.pruner.dump(), "seed": spec.seed,
         "minutes": round(journal.elapsed() / 60, 2), **summarised(space, trials, better, compared=compared),
-        "test_looks": journal.looks(), "commands": commands(project, overrides),
+        "test_looks": journal.looks(), "commands": commands(project, file or project.root / FILE, overrides),
     }
     write_json(folder / "result.json", result)
     write_text(folder / "best.yaml", f"# Best settings of search {id}: {result['metric']} {best.value:.6g}\n"
@@ -300,12 +302,13 @@ def _look(project: Project, overrides: Mapping[str, Any], journal: Journal, prog
                    overrides=dict(overrides), report=str(evaluated.path / "report.html"))
 
 
-def commands(project: Project, overrides: Mapping[str, Any]) -> list[str]:
+def commands(project: Project, file: Path, overrides: Mapping[str, Any]) -> list[str]:
     """Shell commands that use the best settings."""
     settings = " ".join(f"-s {shlex.quote(f'{path}={flow(value)}')}" for path, value in overrides.items())
-    place = "" if project.root == Path.cwd() else f" -C {shlex.quote(str(project.root))}"
+    here = project.root if file.name == FILE else file
+    place = "" if here == Path.cwd() else f" -C {shlex.quote(str(here))}"
     try:
-        Project.open(project.root, overrides=[f"{path}={flow(value)}" for path, value in overrides.items()])
+        Project.open(file, overrides=[f"{path}={flow(value)}" for path, value in overrides.items()])
     except LuthierError:  # a field inside a section that the file gives as a plain name
         return [f"luthier tune{place} --apply", f"luthier run{place}"]
     return [f"luthier run{place} {settings}", f"luthier tune{place} --apply"]

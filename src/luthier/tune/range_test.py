@@ -6,7 +6,9 @@ steepest descent, but at most a tenth of the rate at which the loss turns up.
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,17 +45,16 @@ class RangeTest(Spec):
         """`update(rate)` makes one update with that rate and returns the loss before it; weights are not kept."""
         rates: list[float] = []
         losses: list[float] = []
-        smooth, lowest = 0.0, math.inf
-        for at, rate in enumerate(self.rates()):
+        lowest = math.inf
+        for rate in self.rates():
             loss = update(rate)
             if not math.isfinite(loss):
                 break
             rates.append(rate)
             losses.append(loss)
-            smooth = BETA * smooth + (1 - BETA) * loss
-            now = smooth / (1 - BETA ** (at + 1))
-            lowest = min(lowest, now)
-            if at > 10 and lowest > 0 and now > self.explodes_at * lowest:
+            smooth = _smoothed(losses[-50:])  # the mean forgets what lies further back
+            lowest = min(lowest, smooth[-1])
+            if len(losses) > 10 and lowest > 0 and smooth[-1] > self.explodes_at * lowest:
                 break
         return RangeFound(tuple(rates), tuple(losses), propose_rate(rates, losses))
 
@@ -82,35 +83,36 @@ def propose_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
     if len(pairs) < 10:
         raise ModelError(f"the learning-rate range test has {len(pairs)} usable updates and needs 10; start it at a "
                          "lower rate or give it more updates")
-    smooth = _smoothed([loss for _, loss in pairs])
+    values = [loss for _, loss in pairs]
+    smooth = _smoothed(values)
     turn = min(range(len(smooth)), key=lambda at: smooth[at])
-    noise = _noise([loss for _, loss in pairs], smooth)
-    if turn < 3 or smooth[0] - smooth[turn] <= noise:
-        raise ModelError(f"the learning-rate range test never lowered the loss (it began at {smooth[0]:.4g}, the "
-                         f"lowest was {smooth[turn]:.4g}, at rate {pairs[turn][0]:.3g}); test other rates, or "
-                         "check the data")
+    spread = _spread(values)
+    sure = 4 * spread * math.sqrt((1 - BETA) / (1 + BETA))  # four standard errors of the smoothed loss
+    start = statistics.fmean(values[:5])
+    if turn < 3 or start - smooth[turn] <= sure + 2 * spread / math.sqrt(5):
+        raise ModelError(f"the learning-rate range test never lowered the loss (it began at {start:.4g}, the lowest "
+                         f"was {smooth[turn]:.4g}, at rate {pairs[turn][0]:.3g}); test other rates, or check the data")
+    # Smoothed in both directions, so that the curve is not moved to higher rates; only up to the turn, because what
+    # comes after it is many times larger.
+    back = _smoothed(values[:turn + 1][::-1])[::-1]
+    curve = [(a + b) / 2 for a, b in zip(smooth, back, strict=False)]
     logs = [math.log(rate) for rate, _ in pairs]
-    slopes = [(smooth[at + 1] - smooth[at - 1]) / (logs[at + 1] - logs[at - 1]) for at in range(1, turn)]
+    slopes = [(curve[at + 1] - curve[at - 1]) / (logs[at + 1] - logs[at - 1]) for at in range(1, turn)]
     steepest = pairs[1 + min(range(len(slopes)), key=lambda at: slopes[at])][0]
-    diverges = turn < len(smooth) - 1 and smooth[-1] > smooth[turn] + noise
+    diverges = smooth[-1] > smooth[turn] + sure
     return min(steepest, pairs[turn][0] / 10) if diverges else steepest
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """Exponential mean forwards and backwards, so that the curve is not moved to higher rates."""
-    def one_way(row: Sequence[float]) -> list[float]:
-        mean, out = 0.0, []
-        for at, value in enumerate(row, start=1):
-            mean = BETA * mean + (1 - BETA) * value
-            out.append(mean / (1 - BETA**at))
-        return out
-
-    forward, backward = one_way(values), one_way(values[::-1])[::-1]
-    return [(a + b) / 2 for a, b in zip(forward, backward, strict=True)]
+    """Exponential mean, without its bias towards zero at the start."""
+    mean, out = 0.0, []
+    for at, value in enumerate(values, start=1):
+        mean = BETA * mean + (1 - BETA) * value
+        out.append(mean / (1 - BETA**at))
+    return out
 
 
-def _noise(values: Sequence[float], smooth: Sequence[float]) -> float:
-    """Standard error of the smoothed curve where it has not moved yet: the first third."""
-    first = max(3, len(values) // 3)
-    rest = [value - mean for value, mean in zip(values[:first], smooth[:first], strict=True)]
-    return math.sqrt(sum(value * value for value in rest) / first) * math.sqrt((1 - BETA) / (1 + BETA)) * 2
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation of a single loss around the curve, from the steps between neighbours (robust)."""
+    steps = [abs(b - a) for a, b in itertools.pairwise(values)]
+    return 1.4826 * statistics.median(steps) / math.sqrt(2)

@@ -29,7 +29,8 @@ class Hyperband(Spec):
     """One of this many trials goes on at each level."""
 
     def stop(self, trials: Sequence[Trial], number: int, *, better: Better) -> tuple[bool, Mapping[str, Any]]:
-        full = self.reports or next((len(trial.reports) for trial in trials if trial.state == "done"), 0)
+        full = self.reports or next((len(trial.reports) for trial in trials
+                                      if trial.state == "done" and trial.reports), 0)
         if full <= self.warmup:
             return False, {}
         with quiet() as optuna:
