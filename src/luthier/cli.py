@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -55,18 +56,42 @@ def _print(data: Any, as_json: bool, text: str) -> None:
 
 @app.command(rich_help_panel="Project")
 def new(
-    folder: Annotated[Path, typer.Argument(help="Folder to create.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to create; with --task, also the data itself.")],
+    into: Annotated[Path | None, typer.Argument(help="Folder to create, where the first path is data.")] = None,
     documents: Annotated[Path | None, typer.Option(help="Copy this folder of documents into it.")] = None,
+    task: Annotated[str, typer.Option(help="assistant, completion, classify, tag, embed or image.")] = "assistant",
+    data: Annotated[Path | None, typer.Option(help="Labelled data to copy into it: a table, a JSON file, a Hugging "
+                                              "Face dataset folder, or a folder with one sub-folder a class.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Labelled data of the same kind, for the test only.")] = None,
+    column: Annotated[list[str] | None, typer.Option(
+        metavar="ROLE=NAME", help="Name a column of the data, such as label=category; repeatable.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Create a project: luthier.yaml with every field explained, and a folder for documents."""
+    """Create a project: luthier.yaml with every field explained, and a folder for documents or labelled data."""
     from luthier.project.new import new as create
+    from luthier.project.new import place_of, task_named
 
-    written = create(folder, documents=documents)
-    todo = [f"cp -r YOUR_DOCUMENTS/. {folder}/documents/"] if documents is None else []
-    steps = [*todo, f"cd {folder}", "luthier check", "luthier run", "luthier serve"]
-    _print({"folder": str(folder), "written": [str(p) for p in written], "next": steps}, as_json,
-           f"Created {folder}. Next:\n" + "\n".join(f"  {step}" for step in steps))
+    kind = task_named(task)
+    if into is not None:
+        if data is not None:
+            raise UsageError("two folders and --data are one path too many; write: luthier new FOLDER --data DATA")
+        folder, data = into, folder
+    elif data is None:
+        folder, data = place_of(folder, kind)
+    columns = dict(_assignment(text) for text in column or ())
+    made = create(folder, task=kind, documents=documents, data=data, test=test, columns=columns)
+    steps = [*made.todo, f"cd {shlex.quote(str(folder))}", "luthier check", "luthier run", "luthier serve"]
+    found = "".join(f"  {line}\n" for line in made.told)
+    _print({"folder": str(folder), "written": [str(p) for p in made.written], "found": list(made.told), "next": steps},
+           as_json, (f"Found in the data:\n{found}" if found else "") + f"Created {folder}. Next:\n"
+           + "\n".join(f"  {step}" for step in steps))
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not equals or not role.strip() or not name:
+        raise UsageError(f"'{text}' names no column; write it as ROLE=NAME, such as --column label=category")
+    return role.strip(), name
 
 
 @app.command(rich_help_panel="Project")

@@ -241,7 +241,12 @@ def _drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Exa
     return kept
 
 
-def near_repeats(rows: Sequence[tuple[int, Example]], held: Sequence[Example]) -> Iterator[tuple[int, Example, float, str]]:
+def near_repeats(rows: Sequence[tuple[int, Example]], held: Sequence[Example]
+                 ) -> Iterator[tuple[int, Example, float, str]]:
+    """(number, the held-out row, share, reason) of each of the numbered rows whose longer text repeats a held-out one.
+
+    Shared with the training contract, so that both judge alike.
+    """
     texts = [(at, text) for at, example in rows if len(words(text := str(example.input))) >= LONG_RUN]
     others = [(example, text) for example in held if len(words(text := str(example.input))) >= LONG_RUN]
     if not texts or not others:

@@ -99,8 +99,8 @@ def _samples(labelled: Sequence[Example], labels: Sequence[str], seed: int) -> l
         label = (labels_of(example) or ("",))[0]
         if shown[label] < each and len(found) < _SAMPLES:
             shown[label] += 1
-            found.append({"label": said(example).replace("'", ""), "first": label, "split": example.split, "image": example.image,
-                          "text": str(example.input)[:600], "source": example.origin.where,
+            found.append({"label": said(example).replace("'", ""), "first": label, "split": example.split,
+                          "image": example.image, "text": str(example.input)[:600], "source": example.origin.where,
                           "spans": [[tag.start, tag.end, tag.label] for tag in example.spans or ()]})
     return sorted(found, key=lambda row: row["first"])
 

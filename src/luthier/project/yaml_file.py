@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from luthier.ingest.base import Ingest
 from luthier.project.base import ProjectSpec
 from luthier.spec import Spec
+from luthier.task import TaskType
 
 WIDTH = 110
 HEADER = """\
@@ -17,24 +19,45 @@ HEADER = """\
 # Every field stands here with its default. A field that you delete keeps its default; an unknown one is an error.
 # Check what would happen before anything is spent:  luthier check
 """
+LABELLED_HEADER = HEADER.replace("Every field stands here", "The fields for this task stand here")
+
+_CHAT: tuple[TaskType, ...] = ("assistant", "completion")
+FOR: dict[str, tuple[TaskType, ...]] = {
+    **dict.fromkeys(("task.system", "task.refusal", "index", "rag", "adapt.template", "train.packing", "train.replay"),
+                    _CHAT),
+    **dict.fromkeys((f"ingest.{name}" for name in Ingest.model_fields if name != "sources"), _CHAT),
+    **dict.fromkeys((f"prepare.{name}" for name in ("boilerplate", "clean", "chunk", "dedupe",
+                                                    "max_examples_per_document")), _CHAT),
+    "task.labels": ("classify", "tag", "image"), "task.multi_label": ("classify",),
+    "task.abstain": ("classify", "image"), "adapt.image_size": ("image",),
+}
+"""The tasks that a field is for. The file of another task leaves it out, unless it was set."""
 
 
 def commented_yaml(spec: ProjectSpec) -> str:
-    """The whole project as YAML that a person can edit; reading it back gives an equal spec."""
-    return HEADER + "\n".join(_section(spec, 0)) + "\n"
+    """The whole project as YAML that a person can edit; reading it back gives an equal spec.
+
+    For a labelled task, sections and fields that have nothing to say there are left out where they hold the default.
+    """
+    task = spec.task.type if spec.task.labelled else None
+    return (LABELLED_HEADER if task else HEADER) + "\n".join(_section(spec, 0, task)) + "\n"
 
 
-def _section(spec: Spec, depth: int) -> list[str]:
+def _section(spec: Spec, depth: int, task: TaskType | None, path: str = "") -> list[str]:
     lines: list[str] = []
     pad = "  " * depth
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
+        here = f"{path}{name}"
+        default = not field.is_required() and value == field.get_default(call_default_factory=True)
+        if task and default and task not in FOR.get(here, (task,)):
+            continue
         if depth == 0:
             lines.append("")
         help_text = " ".join((field.description or "").split())
         lines += [f"{pad}# {line}" for line in textwrap.wrap(help_text, WIDTH - 2 - len(pad))]
         if isinstance(value, Spec) and not value.kind:
-            lines += [f"{pad}{name}:", *_section(value, depth + 1)]
+            lines += [f"{pad}{name}:", *_section(value, depth + 1, task, f"{here}.")]
         elif isinstance(value, tuple) and value and all(isinstance(item, Spec) for item in value):
             lines += [f"{pad}{name}:", *(f"{pad}  - {flow(_short(item))}" for item in value)]
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,13 +121,14 @@ def read_npz(path: Path, shown: str, cache: Cache) -> Iterator[Row]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{shown} is no readable NumPy archive of numbers: {error}") from None
-    pairs = _pairs(arrays)
-    if not pairs:
+    found = pairs(arrays)
+    if not found:
         held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise DataError(f"{shown} holds no images with labels such as x_train and y_train; it holds: "
                         f"{held or 'nothing'}")
-    for name, images, labels, split in pairs:
-        pixels = _pixels(images, f"{shown}, {name}")
+    for name, labels_name, split in found:
+        labels = arrays[labels_name]
+        pixels = _pixels(arrays[name], f"{shown}, {name}")
         flat = labels.reshape(len(labels), -1)
         if len(flat) != len(pixels) or flat.shape[1] != 1:
             raise DataError(f"{shown}: {name} holds {len(pixels)} images but its labels have the shape {labels.shape}; "
@@ -137,17 +138,18 @@ def read_npz(path: Path, shown: str, cache: Cache) -> Iterator[Row]:
             yield Row(f"{shown}, {name} row {number}", {"image": str(_png(image, cache)), "label": label}, split)
 
 
-def _pairs(arrays: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray, np.ndarray, str]]:
+def pairs(names: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(array of images, array of their labels, split or "") of the arrays of an archive, by their names."""
     sides: dict[tuple[str, str], str] = {}
-    for name in arrays:
+    for name in names:
         parts = re.split(r"[^a-z]+", name.lower())
         split = next((SPLITS[part] for part in parts if part in SPLITS), "")
         kind = "images" if {"x", "images", "image", "data", "imgs"} & set(parts) else (
             "labels" if {"y", "labels", "label", "targets", "target"} & set(parts) else "")
         if kind:
             sides[split, kind] = name
-    return [(name, arrays[name], arrays[sides[split, "labels"]], split)
-            for (split, kind), name in sides.items() if kind == "images" and (split, "labels") in sides]
+    return [(name, sides[split, "labels"], split) for (split, kind), name in sides.items()
+            if kind == "images" and (split, "labels") in sides]
 
 
 def _pixels(images: np.ndarray, name: str) -> np.ndarray:
