@@ -8,37 +8,44 @@ from typing import Any
 
 import torch
 
-from luthier.adapt.backbones.base import Backbone, read_config
-from luthier.adapt.backbones.image_processor import ImageProcessor
+from luthier.adapt.backbones.base import read_config
+from luthier.adapt.backbones.image_processor import ImageBackbone, ImageProcessor
 from luthier.adapt.backbones.lite0 import ARCHITECTURE, Lite0, load_lite0
 from luthier.errors import ModelError
+from luthier.models.generate import compute_dtype
 from luthier.models.sources import KERAS, KERAS_FILES, SourceFiles, resolve
 
 SMALLEST, LARGEST = 16, 2048
 
 
 def open_image_backbone(source: SourceFiles | str, *, root: Path | None = None, image_size: int | None = None,
-                        dtype: torch.dtype | str = torch.float32, pretrained: bool = True, seed: int = 0) -> Backbone:
+                        dtype: torch.dtype | str = "auto", pretrained: bool = True, seed: int = 0) -> ImageBackbone:
     """The image network that `source` names, without its classifier, in evaluation mode.
 
     `image_size` is the side in pixels that images are brought to; None is what the network was trained with.
+    `dtype` is `float32`, `bfloat16` or `auto`: bfloat16 where the processor computes in it (Keras: float32 always).
     `pretrained=False` draws the weights at random from `seed` (training from scratch). `root` is the folder that
     relative paths, of the source and of the images, start from. ModelError or MissingExtra says what is wrong.
     """
     if image_size is not None and not SMALLEST <= image_size <= LARGEST:
         raise ModelError(f"image size {image_size} is out of range; choose {SMALLEST} to {LARGEST} pixels")
     files = resolve(source, purpose="image", root=root) if isinstance(source, str) else source
+    keras = _is_keras(files)
+    kind = dtype if isinstance(dtype, torch.dtype) else \
+        torch.float32 if keras and dtype == "auto" else compute_dtype(dtype)
+    if keras and kind is not torch.float32:
+        raise ModelError(f"model '{files.source}': Keras networks compute in float32; set adapt.dtype to float32 or "
+                         "auto")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = _open(files, image_size, pretrained, seed)
-    assert isinstance(backbone.processor, ImageProcessor)
     backbone.processor.root = root
-    return _finish(backbone.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype))
+    return _finish(backbone.to(kind))
 
 
-def _open(files: SourceFiles, image_size: int | None, pretrained: bool, seed: int) -> Backbone:
+def _open(files: SourceFiles, image_size: int | None, pretrained: bool, seed: int) -> ImageBackbone:
     if _is_keras(files):
-        from luthier.adapt.backbones.keras_image import open_keras
+        from luthier.adapt.backbones.keras_open import open_keras
 
         return open_keras(files, image_size=image_size, pretrained=pretrained, seed=seed)
     config = _config(files)
@@ -52,13 +59,13 @@ def _open(files: SourceFiles, image_size: int | None, pretrained: bool, seed: in
     return open_transformers(files, image_size=image_size, pretrained=pretrained)
 
 
-def restore_image_backbone(folder: Path) -> Backbone:
+def restore_image_backbone(folder: Path, *, dtype: torch.dtype | str = torch.float32) -> ImageBackbone:
     """The network and processor that `Backbone.save` described in `folder`, its weights still to be loaded."""
     facts = read_config(folder)
     processor = ImageProcessor.restore(folder)
     family = facts.get("family")
     if family == Lite0.family:
-        backbone: Backbone = Lite0(processor)
+        backbone: ImageBackbone = Lite0(processor)
     elif family == "transformers-image":
         from luthier.adapt.backbones.transformers_image import restore_transformers
 
@@ -69,10 +76,11 @@ def restore_image_backbone(folder: Path) -> Backbone:
         backbone = restore_keras(facts, processor)
     else:
         raise ModelError(f"{folder} holds a backbone of the family '{family}', which is not an image network")
-    return _finish(backbone)
+    kind = dtype if isinstance(dtype, torch.dtype) else compute_dtype(dtype)
+    return _finish(backbone if family == "keras-image" else backbone.to(kind))
 
 
-def _finish(backbone: Backbone) -> Backbone:
+def _finish(backbone: ImageBackbone) -> ImageBackbone:
     """Convolutions are two to three times faster on a CPU when channels come last in memory."""
     for parameter in backbone.parameters():
         if parameter.dim() == 4:

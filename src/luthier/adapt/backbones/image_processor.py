@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from luthier.adapt.backbones.base import Processor, Row
+from luthier.adapt.backbones.base import Backbone, Processor, Row
 from luthier.adapt.backbones.image_cache import Records
 from luthier.errors import DataError
 from luthier.store import Cache, write_json
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FILE = "image_processor.json"
 Resize = Literal["crop", "exact"]
+Resample = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
 VERSION = 1  # of decoding: part of where decoded images are kept
 CHUNK = 256  # images that are written to the cache at once
 
@@ -51,7 +52,7 @@ class ImageProcessor(Processor):
     squeezed to a square of `size` / `crop` and the centre is kept."""
     crop: float = 1.0
     """Share of the resized image's side that the centre crop keeps, 0 to 1."""
-    resample: Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"] = "bicubic"
+    resample: Resample = "bicubic"
     root: Path | None = None
     """Folder that relative image paths start from (the project folder); not saved."""
     cache: Cache | None = None
@@ -160,6 +161,13 @@ class ImageProcessor(Processor):
         """An equal processor from what `save` wrote, without root and cache."""
         facts = json.loads((folder / FILE).read_text("utf-8"))
         return cls(**{**facts, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])})
+
+
+class ImageBackbone(Backbone):
+    """A network that reads images: its features are [rows, width]."""
+
+    reads = "image"
+    processor: ImageProcessor  # type: ignore[reportIncompatibleVariableOverride]
 
 
 def _key(path: Path) -> str:

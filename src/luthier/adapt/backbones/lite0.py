@@ -16,8 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from luthier.adapt.backbones.base import Backbone
-from luthier.adapt.backbones.image_processor import ImageProcessor
+from luthier.adapt.backbones.image_processor import ImageBackbone, ImageProcessor
 from luthier.errors import ModelError
 
 WIDTH, IMAGE_SIZE, CLASSES = 1280, 224, 1000
@@ -73,11 +72,10 @@ class Block(nn.Module):
         return x_BCHW + y if self.adds else y
 
 
-class Lite0(Backbone):
+class Lite0(ImageBackbone):
     """Features [rows, 1280]: the mean over positions of the last convolution."""
 
     family = "lite0"
-    reads = "image"
     width = WIDTH
 
     def __init__(self, processor: ImageProcessor | None = None):

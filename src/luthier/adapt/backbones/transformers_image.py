@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from luthier.adapt.backbones.base import Backbone
-from luthier.adapt.backbones.image_processor import ImageProcessor
+from luthier.adapt.backbones.image_processor import ImageBackbone, ImageProcessor, Resample
 from luthier.errors import ModelError, need
 from luthier.models.sources import SourceFiles
 
@@ -29,11 +28,10 @@ _STEM = re.compile(r"^(embedder|embeddings|conv_stem)\.")
 _LAYER = re.compile(r"^(?:encoder\.)?(stages|layers|layer|blocks)\.(\d+)\.")
 
 
-class TransformersImage(Backbone):
+class TransformersImage(ImageBackbone):
     """Features [rows, width] of a transformers image model without its classifier."""
 
     family = FAMILY
-    reads = "image"
 
     def __init__(self, module: nn.Module, processor: ImageProcessor):
         super().__init__()
@@ -187,7 +185,7 @@ def read_preprocessor(file: Path, *, model_type: str, default: int) -> ImageProc
             mean = tuple(value + 1 for value in mean)
         if model_type == "efficientnet" and facts.get("include_top", True):
             std = tuple(value * value for value in std)  # its processor divides twice
-        names = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+        names: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
         resample = names[facts.get("resample", 2)]
         if len(mean) != 3 or len(std) != 3:
             raise ValueError(f"{len(mean)} channels")
