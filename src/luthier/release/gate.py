@@ -9,10 +9,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from luthier.spec import Spec
+from luthier.task import LABELLED
 
 System = Literal["base", "retrieval", "tuned", "tuned_retrieval"]
 TUNED: tuple[System, ...] = ("tuned", "tuned_retrieval")
-LOWER_IS_BETTER = ("answer_loss", "perplexity", "refused_wrongly")
+LOWER_IS_BETTER = ("answer_loss", "perplexity", "refused_wrongly", "log_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Gate(Spec):
     """Conditions of a release. A condition that was not measured counts as failed; `null` switches one off."""
 
     beats: Literal["base", "retrieval"] | None = "base"
-    """System that must be beaten on the task's metric; the released system itself need not beat itself."""
+    """System that must be beaten on the task's metric; the released system itself need not beat itself. For the tasks
+    classify, tag, embed and image, `base` is the best of the systems that need no tuning (TF-IDF, features, …)."""
     min_gain: float = Field(default=0.0, ge=0)
     """The whole 95 % interval of the paired difference must lie above this gain, in units of the metric; 0 means that
     the interval excludes zero on the good side."""
@@ -45,7 +47,8 @@ class Gate(Spec):
     """Fewest test questions that the report may stand on."""
     disjoint: Literal["document", "passage", "question"] | None = "passage"
     """How far test and training must be apart; a stricter separation than asked for is accepted. Pairs that belong to
-    no document have no passages: for a test set of such pairs alone, `passage` accepts `question`."""
+    no document have no passages: for a test set of such pairs alone, `passage` accepts `question`, and so it does for
+    the tasks classify, tag, embed and image, which know no passages."""
     max_retention_rise: float | None = Field(default=0.05, ge=0)
     """Greatest relative rise of the token loss on general text through tuning (0.05 = 5 %); only for tuned systems."""
     max_wrong_refusals: float | None = Field(default=0.5, ge=0, le=1)
@@ -56,7 +59,7 @@ class Gate(Spec):
     approval: Literal["none", "required"] = "none"
     """`required`: `release.approved_by` must name a person."""
 
-    def judge(self, report: Mapping[str, Any], system: System, *, approved_by: str = "",
+    def judge(self, report: Mapping[str, Any], system: str, *, approved_by: str = "",
               agreement: float | None = None) -> list[Check]:
         """Every check, for releasing `system` on the evidence of `report` (the content of report.json).
 
@@ -66,30 +69,46 @@ class Gate(Spec):
                 self._disjoint(report), self._retention(report, system), self._refusals(report, system),
                 self._agreement(agreement), self._approval(approved_by)]
 
-    def _measured(self, report: Mapping[str, Any], system: System) -> Check:
+    def _measured(self, report: Mapping[str, Any], system: str) -> Check:
         known = [*report["systems"]]
         return Check(name="system", outcome="passed" if system in known else "failed", limit=system,
                      measured=", ".join(known),
                      sentence=f"the report must measure '{system}'; it measures {', '.join(known)}")
 
-    def _beats(self, report: Mapping[str, Any], system: System) -> Check:
-        metric = report["metric"]
+    def _beats(self, report: Mapping[str, Any], system: str) -> Check:
         if self.beats is None:
             return _skip("beats", "no system needs to be beaten")
+        if labelled(report):
+            return self._beats_rival(report, system)
         if system == self.beats and system != "base":
             return _skip("beats", f"'{system}' is the system to be beaten")
         if system == "base":
             return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
                          sentence="the verdict is to keep the base model, so there is nothing to release")
+        return self._beats_by(report, system, self.beats)
+
+    def _beats_rival(self, report: Mapping[str, Any], system: str) -> Check:
+        """A tuned classifier must beat the best of the systems that need no tuning."""
+        rival = report.get("rival")
+        if system != "tuned":
+            return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
+                         sentence=f"the verdict is '{system}', which needs no tuned model, so there is nothing to "
+                                  "release; release.system: tuned with --force releases it all the same (recorded)")
+        if rival is None:
+            return _skip("beats", "nothing simpler than the tuned model was measured")
+        return self._beats_by(report, system, rival)
+
+    def _beats_by(self, report: Mapping[str, Any], system: str, other: str) -> Check:
+        metric = report["metric"]
         found = next((row for row in report["differences"] if row["system"] == system
-                      and row["against"] == self.beats and row["metric"] == metric), None)
+                      and row["against"] == other and row["metric"] == metric), None)
         if found is None:
             return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
-                         sentence=f"'{system}' must beat '{self.beats}' on {metric}, but they were not compared")
+                         sentence=f"'{system}' must beat '{other}' on {metric}, but they were not compared")
         lower = metric in LOWER_IS_BETTER
         worst = found["high"] if lower else found["low"]
         gain = None if worst is None else -worst if lower else worst
-        mine, theirs = (report["systems"][name]["metrics"][metric]["value"] for name in (system, self.beats))
+        mine, theirs = (report["systems"][name]["metrics"][metric]["value"] for name in (system, other))
         interval = "no interval" if found["low"] is None or found["high"] is None else \
             f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}"
         side = f"below -{self.min_gain:g}" if lower and self.min_gain else "below 0" if lower else \
@@ -97,7 +116,7 @@ class Gate(Spec):
         return Check(
             name="beats", outcome="passed" if gain is not None and gain > self.min_gain else "failed",
             limit=self.min_gain, measured=gain,
-            sentence=f"'{system}' must beat '{self.beats}' on {metric}: {mine:.3f} against {theirs:.3f}, difference "
+            sentence=f"'{system}' must beat '{other}' on {metric}: {mine:.3f} against {theirs:.3f}, difference "
                      f"{found['value']:+.3f}, {interval}, n = {found['n']}; the interval must lie {side}",
         )
 
@@ -115,15 +134,17 @@ class Gate(Spec):
         found = report["test"].get("disjoint")
         strictness = {"question": 1, "passage": 2, "document": 3}
         wanted = strictness[self.disjoint]
-        if wanted == 2 and report["test"].get("num_documents") == 0:
+        if wanted == 2 and (report["test"].get("num_documents") == 0 or labelled(report)):
             wanted = 1
         fine = strictness.get(str(found), 0) >= wanted
         return Check(name="disjoint", outcome="passed" if fine else "failed", limit=self.disjoint, measured=found,
                      sentence=f"the test is disjoint from training by {found or 'nothing that was recorded'}, "
                               f"asked for: by {self.disjoint}")
 
-    def _retention(self, report: Mapping[str, Any], system: System) -> Check:
+    def _retention(self, report: Mapping[str, Any], system: str) -> Check:
         name, limit = "max_retention_rise", self.max_retention_rise
+        if labelled(report):
+            return _skip(name, "a model with labels for answers has no general skills to lose")
         if limit is None:
             return _skip(name, "general skills are not checked")
         if system not in TUNED:
@@ -140,8 +161,10 @@ class Gate(Spec):
                      sentence=f"token loss on general text changed by {rise:+.1%}{interval}, at most {limit:+.1%} "
                               "is allowed")
 
-    def _refusals(self, report: Mapping[str, Any], system: System) -> Check:
+    def _refusals(self, report: Mapping[str, Any], system: str) -> Check:
         name, limit = "max_wrong_refusals", self.max_wrong_refusals
+        if labelled(report):
+            return _skip(name, "a model with labels for answers refuses nothing in words")
         if limit is None:
             return _skip(name, "wrong refusals are not limited")
         found = report["systems"].get(system, {}).get("metrics", {}).get("refused_wrongly")
@@ -172,6 +195,11 @@ class Gate(Spec):
                      measured=approved_by or None,
                      sentence=f"approved by {approved_by}" if approved_by.strip() else
                      "a person must approve: write the name into release.approved_by")
+
+
+def labelled(report: Mapping[str, Any]) -> bool:
+    """Whether the report is about a task with labels (classify, tag, embed, image)."""
+    return report.get("task", {}).get("type") in LABELLED
 
 
 def _skip(name: str, why: str) -> Check:

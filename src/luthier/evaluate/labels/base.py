@@ -54,7 +54,7 @@ class LabelEvaluate(Spec):
     """At most this many test rows, chosen by a hash."""
     worthwhile: float = Field(default=0.005, gt=0)
     """Smallest gain worth having, in units of the task's metric: a system that surely gains less wins nothing."""
-    features_c: tuple[float, ...] = Field(default=(0.3, 1.0, 3.0, 10.0), min_length=1)
+    features_c: tuple[float, ...] = Field(default=(0.01, 0.03, 0.1, 0.3, 1.0), min_length=1)
     """Inverse strengths of the penalty (C) tried on the validation rows for logistic regression on features."""
     tfidf_c: tuple[float, ...] = Field(default=(10.0,), min_length=1)
     """The same for logistic regression on TF-IDF, where each value costs a whole fit."""

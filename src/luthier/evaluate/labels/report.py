@@ -21,7 +21,7 @@ RULES = {"max_probability": "Highest probability", "margin": "Lead over the seco
 THUMBNAIL = 112
 TEXT = 420
 """Characters of a text shown."""
-CLASSES = 30
+CLASSES = 15
 """Classes shown before the rest is folded."""
 
 
@@ -43,7 +43,8 @@ def render(report: Mapping[str, Any], root: Path) -> str:
         confusion=_confusion(report), calibration=_calibration(report), abstention=_abstention(report),
         scope=_scope(report), mistakes=[_mistake(report, row, present, root) for row in report["mistakes"]],
         slices=_slices(report, present), gap=_gap(report), costs=_costs(report, present), rules=RULES,
-        thresholds=report.get("thresholds"), focus=LABELS[report["focus"]], rows_word=_rows_word(report),
+        chance=_chance(report, present), thresholds=report.get("thresholds"),
+        focus=LABELS[report["focus"]], rows_word=_rows_word(report),
     )
 
 
@@ -90,10 +91,19 @@ def _values(report: Mapping[str, Any], systems: Sequence[str]) -> Forest:
     kind = report["metric"]
     marks = []
     for system in systems:
+        if system == "majority" and len(systems) > 1:
+            continue  # so far away that the others would stand in one heap; the page tells its figure in words
         if one := report["systems"][system]["metrics"].get(kind):
             marks.append(Mark(label=LABELS[system], note=ABOUT[system], tone=system, value=one["value"], low=one["low"],
                               high=one["high"], shown=_ranged(one), strong=system == report["verdict"]["choice"]))
     return forest(marks, ceiling=1 if report["metrics"][kind]["unit"] == "share" else None)
+
+
+def _chance(report: Mapping[str, Any], systems: Sequence[str]) -> str:
+    """What always answering the commonest class gives, where that system is not drawn."""
+    if "majority" not in systems or len(systems) == 1:
+        return ""
+    return _ranged(report["systems"]["majority"]["metrics"][report["metric"]])
 
 
 def _tone(better: str, one: Mapping[str, Any]) -> str:
