@@ -108,7 +108,7 @@ def test_no_trial_reads_the_test_split(finished):
 
 @pytest.mark.slow
 def test_the_result_is_written_for_people_and_machines(finished):
-    root, result = finished
+    _root, result = finished
     folder = Path(result["folder"])
     assert json.loads((folder / "result.json").read_text())["best"] == result["best"]
     best = yaml.safe_load((folder / "best.yaml").read_text())

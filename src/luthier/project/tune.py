@@ -332,8 +332,8 @@ def text_of(tuned: Tuned, applied: Sequence[str] = ()) -> str:
         last = looks[-1]
         score = last["score"]
         lines.append(f"Test: {last['metric']} {score['value']:.4g} ({score['low']:.4g} to {score['high']:.4g}, "
-                     f"n = {score['n']}); this search has looked at the test {len(looks)} "
-                     f"time{'s' if len(looks) > 1 else ''}")
+                     f"n = {score['n']}); this search has looked at the test "
+                     f"{'once' if len(looks) == 1 else f'{len(looks)} times'}")
     lines += ["", *(["Written:", *(f"  {line}" for line in applied)] if applied else
                     ["Use it:", *(f"  {command}" for command in result["commands"])]),
               f"Report: {tuned.folder / 'report.html'}"]
