@@ -192,6 +192,23 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
     return made
 
 
+def read_files(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: Store,
+               progress: Progress | None = None, executor: Executor | None = None
+               ) -> tuple[list[Document], list[SetAside]]:
+    """(documents, files that could not be used) of `sources`, by path; no artifact, no error when none is usable.
+
+    Each file is cached as in `ingest`. For makers that read a user's folders, where bad files are rows to set aside.
+    """
+    from luthier.ingest._files import collect
+
+    spec = spec or Ingest()
+    found = collect([Path(source) for source in sources], spec)
+    records, asides = _read_all(found.files, spec, resolve_readers(spec), store, progress or Silent(),
+                                executor or Local(spec.workers))
+    documents = [decode_document(json.loads(line)) for record in records for line in record["documents"]]
+    return documents, sorted([*found.set_aside, *asides], key=lambda aside: aside.path)
+
+
 def read_documents(artifact: Artifact) -> list[Document]:
     """The documents, ordered by path."""
     return [decode_document(data) for data in read_jsonl(artifact.path / "documents.jsonl")]

@@ -61,7 +61,7 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     made = _usable(made, task, dropped)
     keyed = [(example, _content(example, root)) for example in made]
     keyed, conflicts = drop_repeats(keyed, task, dropped)
-    examples = _assign([_named(example, key) for example, key in keyed], spec)
+    examples = _assign([(_named(example, key), key) for example, key in keyed], spec)
     examples = _unique_ids(examples)
     examples = _drop_leaks(examples, dropped)
     examples.sort(key=lambda example: (_ORDER[example.split], UNLABELLED in example.tags))  # stable: then as read
@@ -185,12 +185,14 @@ def _group(example: Example) -> str:
     return group or (f"document={example.origin.documents[0]}" if example.origin.documents else "")
 
 
-def _assign(examples: Sequence[Example], spec: Prepare) -> list[Example]:
+def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare) -> list[Example]:
     """The user's own split where the data gives one; the shares for the rest, by group and class.
 
     A split that the data names nowhere (a file of train and one of test rows has no validation) gets its share of the
     rows that name none or, where all name one, of the train rows.
     """
+    examples = [example for example, _ in keyed]
+    key_of = {id(example): key for example, key in keyed}
     if spec.split.by == "document" and not all(_group(example) for example in examples):
         raise DataError("prepare.split.by is 'document', but some rows name no document or group; name the column as "
                         "`group_by` of the maker, or set by: auto")
@@ -207,7 +209,7 @@ def _assign(examples: Sequence[Example], spec: Prepare) -> list[Example]:
     units: dict[str, list[str]] = defaultdict(list)
     unit_of: dict[int, str] = {}
     for example in open_rows:
-        unit = _group(example) or f"row={normalise(str(example.input)) or example.image or example.id}"
+        unit = _group(example) or f"row={key_of[id(example)]}"
         if unit not in of_group:
             unit_of[id(example)] = unit
             units[unit] += labels_of(example) or ("",)

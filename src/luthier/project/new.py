@@ -145,7 +145,7 @@ def _labelled(name: str, task: TaskType, data: Path | None, test: Path | None, c
         about.update(found.task)
     spec = ProjectSpec.model_validate({
         "name": name, "task": about, "ingest": {"sources": []}, "prepare": {"makers": makers},
-        "adapt": {"model": MODELS[task]}})
+        "adapt": {"model": MODELS[task], "method": {"kind": "full"}}})
     return spec, copies
 
 

@@ -28,6 +28,8 @@ FOR: dict[str, tuple[TaskType, ...]] = {
     **dict.fromkeys((f"ingest.{name}" for name in Ingest.model_fields if name != "sources"), _CHAT),
     **dict.fromkeys((f"prepare.{name}" for name in ("boilerplate", "clean", "chunk", "dedupe",
                                                     "max_examples_per_document")), _CHAT),
+    **dict.fromkeys((f"evaluate.{name}" for name in ("systems", "metrics", "max_new_tokens", "max_wrong_refusal_rise",
+                                                     "retention", "judge")), _CHAT),
     "task.labels": ("classify", "tag", "image"), "task.multi_label": ("classify",),
     "task.abstain": ("classify", "image"), "adapt.image_size": ("image",),
 }

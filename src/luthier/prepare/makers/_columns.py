@@ -72,6 +72,8 @@ def text_and_label(fields: Sequence[str], rows: Sequence[Mapping[str, Any]], *, 
         if min(different) <= len(rows) / 2 and different[0] != different[1]:
             at = different.index(min(different))
             return rest[1 - at], rest[at]
+        if rest == ["column 1", "column 2"]:  # no header: people write the text first
+            return rest[0], rest[1]
     return text, label
 
 

@@ -98,14 +98,14 @@ class TextFolders(LabelledSource):
         """(text by the sha256 of the file, (reason, detail) by name of the files that no reader could use)."""
         if not files:
             return {}, {}
-        from luthier.ingest.base import Ingest, ingest, read_documents, read_set_aside
+        from luthier.ingest.base import Ingest, read_files
 
         if context.store is None:
             raise TypeError("text_folders reads files through ingest and needs MakeContext.store")
         spec = Ingest(include=tuple(sorted({f"*{file.suffix}" for file in files})))
-        made = ingest([base], spec, store=context.store, progress=context.progress)
+        documents, asides = read_files([base], spec, store=context.store, progress=context.progress)
         texts: dict[str, str] = {}
-        for document in read_documents(made):
+        for document in documents:
             before = texts.get(document.sha256)
             texts[document.sha256] = document.text if before is None else f"{before}\n\n{document.text}"
-        return texts, {aside.path: (aside.reason, aside.detail) for aside in read_set_aside(made)}
+        return texts, {aside.path: (aside.reason, aside.detail) for aside in asides}
