@@ -168,12 +168,12 @@ def test_5_positions_that_do_not_restart(start, monkeypatch):
 def test_6_a_mean_of_means(start, monkeypatch):
     right = Learner.gradients
 
-    def mean_of_means(self, items):
+    def mean_of_means(self, items, **options):
         objective = self.objective
-        number = len(self.passes(items))
+        number = len(self.feed.passes(items))
         self.objective = lambda batch, _: objective(batch, float(batch.weights.sum()) * number)
         try:
-            return right(self, items)
+            return right(self, items, **options)
         finally:
             self.objective = objective
 

@@ -15,7 +15,7 @@ from train_kit import chat, opened
 from luthier.errors import ModelError
 from luthier.testing import tiny_chat_model
 from luthier.train import attention, runtime
-from luthier.train.batches import Plan
+from luthier.train.batches import Order, TextFeed
 from luthier.train.fit import Learner, fit
 from luthier.train.objectives import Chunked, bare
 from luthier.train.optim import MasterAdamW
@@ -28,7 +28,8 @@ def learner(model, **options):
     parameters = {n: p for n, p in model.module.named_parameters() if p.requires_grad}
     return Learner(model.module, Chunked(model.module), MasterAdamW(parameters, weight_decay=0.0),
                    options.pop("where", runtime.start()),
-                   **{"layout": "packed", "pass_tokens": 4096, "clip_norm": 0.0, **options})
+                   feed=TextFeed(options.pop("layout", "packed"), options.pop("pass_tokens", 4096)),
+                   **{"clip_norm": 0.0, **options})
 
 
 def rendered(model, weight=1.0):
@@ -74,7 +75,7 @@ def test_a_weight_counts_like_copies(tmp_path):
 def test_stopping_to_iterate_stops_training(tmp_path):
     model = opened(tmp_path)
     items = rendered(model)
-    plan = Plan(tuple(len(i.ids) for i in items), 0, 0, 2, 0, "packed")
+    plan = Order(tuple(len(i.ids) for i in items), 0, 0, 2, 0, "packed")
     steps = fit(learner(model), items, plan, total=10, rate=lambda step: 1e-3)
     assert [next(steps).step, next(steps).epoch, next(steps).epoch] == [1, 0, 1]
     before = {n: p.clone() for n, p in model.module.named_parameters()}

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from luthier.adapt.base import Model, open_base, trainable
-from luthier.errors import ModelError
+from luthier.adapt.base import Model, open_base, read_facts, trainable
+from luthier.errors import ModelError, SpecError
 from luthier.progress import Progress, Silent
 from luthier.spec import Spec
 from luthier.store import Artifact, Store
+from luthier.task import Task
+from luthier.train.augments import AUGMENTS, Augment
+from luthier.train.average import Average
+from luthier.train.losses import LOSSES, Loss
+from luthier.train.losses.cross_entropy import CrossEntropy
+from luthier.train.mixes import MIXES, Mix
+from luthier.train.plans import PLANS, Plan
+from luthier.train.plans.all import All
 from luthier.train.replay import Replay
-from luthier.train.seams import REGULARIZERS, Regularizer
+from luthier.train.seams import REGULARIZERS, STRATEGIES, Regularizer, Strategy, Watch
 
-VERSION = 1
+if TYPE_CHECKING:
+    from luthier.adapt.network import LabelModel
 
-__all__ = ["REGULARIZERS", "Regularizer", "Replay", "Train", "open_tuned", "train"]
+VERSION = 2
+
+__all__ = ["AUGMENTS", "LOSSES", "MIXES", "PLANS", "REGULARIZERS", "STRATEGIES", "Regularizer", "Replay", "Train",
+           "open_tuned", "open_tuned_labels", "train"]
 
 
 class Train(Spec):
@@ -27,15 +39,20 @@ class Train(Spec):
     """Passes over the train examples; early stopping may end before."""
     max_steps: int = Field(default=0, ge=0)
     """Ends training after this many updates; 0: the epochs decide."""
-    batch_size: int = Field(default=8, ge=1)
-    """Examples per update."""
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Examples per update; `auto` is 8, and 32 for the tasks classify, tag, embed and image."""
     pass_tokens: int = Field(default=4096, ge=16)
     """Most tokens in one forward and backward pass; an update with more is split into several passes (gradient
     accumulation), which gives the same update in less memory."""
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
-    """Peak learning rate; `auto` is 8e-4 for lora and 2e-5 for full."""
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """How the learning rate falls after the warm-up: not at all, or to zero along a line or a cosine."""
+    """Peak learning rate; `auto` is 8e-4 for lora and 2e-5 for full; for the tasks classify, tag, embed and image it is
+    1e-4 where the base model trains, 1e-3 with lora, and 1e-2 where only the head does."""
+    schedule: Literal["constant", "linear", "cosine", "one_cycle", "plateau"] = "cosine"
+    """How the learning rate falls after the warm-up: not at all, or to zero along a line or a cosine; `one_cycle` climbs
+    over the first 30 % and falls along a cosine (Smith 2018); `plateau` halves it after each `plateau_patience`
+    validations without a new best."""
+    plateau_patience: int = Field(default=2, ge=1)
+    """Validations without a new best after which the schedule `plateau` halves the learning rate."""
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of all updates in which the learning rate climbs to its peak."""
     weight_decay: float = Field(default=0.01, ge=0)
@@ -55,8 +72,12 @@ class Train(Spec):
     """Recompute layers on the way back instead of keeping them: less memory, about 0.74 x the speed."""
     validate_every: int = Field(default=0, ge=0)
     """Updates between validations; 0: twice per epoch."""
-    max_validation_examples: int = Field(default=200, ge=1)
-    """At most this many validation examples are measured each time, evenly chosen."""
+    max_validation_examples: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """At most this many validation examples are measured each time, evenly chosen; `auto` is 200, and 2000 for the
+    tasks classify, tag, embed and image."""
+    best_by: Literal["auto", "loss", "metric"] = "auto"
+    """What the best weights and early stopping go by: the validation loss, or the task's metric; `auto` is the loss, and
+    the metric (the loss where equal) for the tasks classify, tag, embed and image."""
     patience: int = Field(default=3, ge=0)
     """Validations without a new best after which training stops; 0 never stops early."""
     checkpoint_every_s: float = Field(default=300.0, gt=0)
@@ -70,27 +91,81 @@ class Train(Spec):
     slower when anything else ran) and one a core on larger machines."""
     seed: int = 0
     """Draws the adapter's first weights, the order of the examples, and dropout."""
+    plan: Annotated[Plan, PLANS] = All()
+    """Which layer groups learn, how fast and from when on: `all`, `head`, `discriminative`, `gradual`, `two_phase`."""
+    average: Average | None = None
+    """Stochastic weight averaging: the mean of the weights along the last part of the run."""
+    loss: Annotated[Loss, LOSSES] = CrossEntropy()
+    """What is minimised, for the tasks classify and image: `cross_entropy` or `focal`, with smoothing and class
+    weights."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """Which rows an epoch sees (classify, image): each once, or as many drawn so that every class comes alike."""
+    augments: tuple[Annotated[Augment, AUGMENTS], ...] = ()
+    """Random changes to every row each time it is seen, in this order (labelled tasks)."""
+    mix: Annotated[Mix, MIXES] | None = None
+    """Mixing of two rows and their labels: `mixup` or `cutmix` (image)."""
+    strategy: Annotated[Strategy, STRATEGIES] | None = None
+    """A way to train more than once for one model (labelled tasks), such as `crossval` or `selftrain`; null trains
+    once."""
     regularizers: tuple[Annotated[Regularizer, REGULARIZERS], ...] = ()
     """Penalties added to the loss, such as l2sp."""
     replay: Replay | None = None
     """General instructions mixed in against forgetting; none by default."""
 
-    def peak_rate(self, method: Any) -> float:
-        """The learning rate that `auto` means for a method."""
+    def peak_rate(self, method: Any, task: Task | None = None, *, head_only: bool = False) -> float:
+        """The learning rate that `auto` means for a method and a task."""
         if self.learning_rate != "auto":
             return self.learning_rate
+        if task is not None and task.labelled:
+            return 1e-2 if head_only else 1e-3 if method.kind == "lora" else 1e-4
         return 2e-5 if method.kind == "full" else 8e-4  # FACTS, section 8: the rate bought more than any kernel
+
+    def update_size(self, task: Task) -> int:
+        """Examples per update."""
+        return self.batch_size if self.batch_size != "auto" else 32 if task.labelled else 8
+
+    def validation_size(self, task: Task) -> int:
+        """Most validation examples that are measured each time."""
+        if self.max_validation_examples != "auto":
+            return self.max_validation_examples
+        return 2000 if task.labelled else 200
+
+    def refuse_misfits(self, task: Task) -> None:
+        """SpecError for a setting that the task cannot honour."""
+        classes = task.type in ("classify", "image")
+        wrong = {
+            "loss": self.loss != CrossEntropy() and not classes,
+            "sampling": self.sampling != "natural" and not classes,
+            "augments": bool(self.augments) and not task.labelled,
+            "mix": self.mix is not None and task.type != "image",
+            "strategy": self.strategy is not None and not task.labelled,
+            "best_by": self.best_by == "metric" and not task.labelled,
+            "replay": self.replay is not None and task.labelled,
+            "recompute": self.recompute and task.labelled,
+            "packing": self.packing not in ("auto", "buckets") and task.labelled,
+        }
+        for field, bad in wrong.items():
+            if bad:
+                raise SpecError(f"train.{field} = {getattr(self, field)!r} does not apply to the task '{task.type}'; "
+                                "remove it")
+        reads = "image" if task.type == "image" else "text"
+        for augment in self.augments:
+            if augment.reads != reads:
+                raise SpecError(f"train.augments: '{augment.kind}' changes {augment.reads}s, and the task "
+                                f"'{task.type}' has {reads}s")
+            if task.type == "tag":
+                raise SpecError(f"train.augments: '{augment.kind}' would move the words away from their tags; remove it")
 
 
 def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: Path | None = None,
-          progress: Progress = Silent()) -> Artifact:
+          progress: Progress = Silent(), watch: Watch | None = None) -> Artifact:
     """Train and keep the best weights.
 
     The artifact holds `best/` (PEFT adapter, or the whole model after full tuning), `contract.json`, `contract.txt`,
     `preview.html`, `steps.jsonl` and `tensorboard/`. The summary says steps, best step, validation loss before and
     after (nats per supervised token), tokens, seconds and memory. Raises ContractError when a point of the contract
     is violated (nothing was trained then) and ModelError when the loss stops being a number. A killed run continues
-    inside the epoch at the next call.
+    inside the epoch at the next call. `watch` sees every update and may raise `Pruned` to give the run up.
     """
     base = Path.cwd() if root is None else root
     inputs: dict[str, Any] = {"model": model, "data": data}
@@ -98,9 +173,16 @@ def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: P
         inputs["replay"] = spec.replay.identity(base)
 
     def make(folder: Path) -> dict[str, Any]:
+        task = Task(**read_facts(model)["task"])
+        spec.refuse_misfits(task)
+        if task.labelled:
+            from luthier.train.labelled.run import run_labelled
+
+            return run_labelled(folder, model, data, spec, cache=store.cache("features"), root=base,
+                                progress=progress, watch=watch)
         from luthier.train.run import run  # torch and transformers: only where something is trained
 
-        return run(folder, model, data, spec, root=base, progress=progress)
+        return run(folder, model, data, spec, root=base, progress=progress, watch=watch)
 
     return store.build("train", version=VERSION, spec=spec, inputs=inputs, make=make)
 
@@ -114,3 +196,10 @@ def open_tuned(run: Artifact, model: Artifact, *, dtype: str = "") -> Model:
         raise ModelError(f"{run.path} holds no best/ folder; delete that run and train again")
     base = open_base(model, dtype=dtype)
     return trainable(base, base.method.restore(base.module, folder))
+
+
+def open_tuned_labels(run: Artifact, *, dtype: str = "float32") -> LabelModel:
+    """The best weights of a labelled task's run, in evaluation mode."""
+    from luthier.adapt.labelled import load_label_model
+
+    return load_label_model(run.path / "best", dtype=dtype)

@@ -90,8 +90,21 @@ def split_passes(indices: Sequence[int], lengths: Sequence[int], layout: Layout,
     return [tuple(group) for group in passes]
 
 
+@dataclass
+class TextFeed:
+    """Rendered conversations and texts as passes of at most `pass_tokens` tokens."""
+
+    layout: Layout
+    pass_tokens: int
+
+    def passes(self, examples: Sequence[Rendered], *, step: int | None = None) -> list[Batch]:
+        lengths = [len(example.ids) for example in examples]
+        return [collate([examples[index] for index in group], self.layout)
+                for group in split_passes(range(len(examples)), lengths, self.layout, self.pass_tokens)]
+
+
 @dataclass(frozen=True)
-class Plan:
+class Order:
     """Which examples form which update, for every epoch."""
 
     lengths: tuple[int, ...]

@@ -193,26 +193,26 @@ def check_packing(learner: Learner, probe: Sequence[Rendered], *, tolerance: flo
                   coarse: float = 2e-2) -> Finding:
     """Point 5: the probe's loss in the layout that trains equals the sum of its examples' losses alone (relative), in
     float32 and evaluation mode; the precision that trains stays within `coarse` of it."""
-    if learner.layout == "none":
+    if learner.feed.layout == "none":
         return Finding(5, "does not apply", "examples are not packed", {})
     learner.module.eval()
-    training = _loss(learner, probe, learner.layout)
+    training = _loss(learner, probe, learner.feed.layout)
     with in_float32(learner.module) as exact:
         alone = sum(_loss(learner, [example], "none") for example in probe)
         # the reversed order puts every example beside other neighbours
-        together = [_loss(learner, order, learner.layout) for order in (probe, [*reversed(probe)])]
+        together = [_loss(learner, order, learner.feed.layout) for order in (probe, [*reversed(probe)])]
         dtype = next(learner.module.parameters()).dtype
     limit = tolerance if exact else coarse
     difference = max(abs(found - alone) for found in together) / max(abs(alone), 1e-9)
     rounding = abs(training - alone) / max(abs(alone), 1e-9)
     low = str(next(learner.module.parameters()).dtype).removeprefix("torch.")
     dtype = str(dtype).removeprefix("torch.")
-    text = (f"{learner.layout} loss differs from the loss of the same {len(probe)} examples alone by {difference:.1e} "
+    text = (f"{learner.feed.layout} loss differs from the loss of the same {len(probe)} examples alone by {difference:.1e} "
             f"relative ({dtype}, limit {limit:.0e})")
     if low != dtype:
         text += f"; in {low} by {rounding:.1e} (limit {coarse:.0e})"
     return _finding(5, difference <= limit and rounding <= coarse, text, difference=difference, rounding=rounding,
-                    tolerance=limit, dtype=dtype, layout=learner.layout)
+                    tolerance=limit, dtype=dtype, layout=learner.feed.layout)
 
 
 def _loss(learner: Learner, examples: Sequence[Rendered], layout: Any) -> float:
@@ -239,14 +239,14 @@ def check_accumulation(learner: Learner, probe: Sequence[Rendered], *, tolerance
 
 def _gradient(learner: Learner, probe: Sequence[Rendered], pass_tokens: int) -> tuple[float, torch.Tensor, int]:
     """Loss and gradient of one update with passes of a given size; the learner is left as it was."""
-    before, training = learner.pass_tokens, learner.module.train
+    before, training = learner.feed.pass_tokens, learner.module.train
     learner.module.train = lambda mode=True: training(False)  # without dropout, or the two would differ by chance
-    learner.pass_tokens = pass_tokens
+    learner.feed.pass_tokens = pass_tokens
     try:
         loss, _, passes = learner.gradients(probe)
         return loss, torch.cat([gradient.flatten() for gradient in learner.optimizer.gradients()]), len(passes)
     finally:
-        learner.pass_tokens = before
+        learner.feed.pass_tokens = before
         del learner.module.train
         learner.optimizer.adam.zero_grad(set_to_none=True)
 
@@ -261,7 +261,7 @@ def check_resume(learner: Learner, probe: Sequence[Rendered], save: Callable[[],
 
     Leaves weights, optimizer and random state as they were.
     """
-    start = learner.optimizer.state()
+    start = learner.state()
     start = {name: tensor.clone() for name, tensor in start.items()}
     random = torch.get_rng_state()
 
@@ -271,12 +271,12 @@ def check_resume(learner: Learner, probe: Sequence[Rendered], save: Callable[[],
     update()
     save()
     update()
-    straight = learner.optimizer.weights()
-    learner.optimizer.load(start)
+    straight = learner.weights()
+    learner.load(start)
     load()
     update()
-    resumed = learner.optimizer.weights()
-    learner.optimizer.load(start)
+    resumed = learner.weights()
+    learner.load(start)
     torch.set_rng_state(random)
     differ = [name for name in straight if not torch.equal(straight[name], resumed[name])]
     return _finding(10, not differ, "a run saved and resumed after one update ends with the same bits as one that was "

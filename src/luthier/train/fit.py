@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 
 from luthier.errors import ContractError, ModelError
 from luthier.train.attention import rows_of
-from luthier.train.batches import Batch, Layout, Plan, collate, split_passes
-from luthier.train.objectives import Objective
 from luthier.train.optim import MasterAdamW
-from luthier.train.render import Rendered
 from luthier.train.runtime import Runtime
+
+
+class Batch(Protocol):
+    """What goes through the model in one forward and backward pass."""
+
+    targets: torch.Tensor
+    """What is learned, one entry for each token or row that carries loss."""
+    weights: torch.Tensor
+    """float32, the weight of each of them in the mean; zero where there is none."""
+    num_tokens: int
+    lengths: tuple[int, ...] | None
+    """Tokens of the examples that share one row; None where every example has its own."""
+
+    def to(self, device: torch.device | str) -> Any: ...
+
+
+class Feed(Protocol):
+    """Turns an update's examples into passes."""
+
+    def passes(self, examples: Sequence[Any], *, step: int | None = None) -> Sequence[Batch]:
+        """`step` is the update (from 1) that they train, and seeds augmentation; None where nothing is trained, and
+        examples are then taken as they are."""
+        ...
+
+
+class Order(Protocol):
+    """Which examples form which update."""
+
+    @property
+    def updates_per_epoch(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Sequence[Sequence[int]]:
+        """The updates of an epoch (0-based), in order; a pure function, so that a resumed run knows what comes next."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,39 +71,70 @@ class StepDone:
     """Process CPU seconds of the update."""
     wall_s: float
     validation: float | None = None
-    """Mean token loss on the validation set after the update, where it was measured."""
+    """Mean loss on the validation set after the update, where it was measured."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Other figures measured on the validation set, such as accuracy."""
     best: bool = False
-    """The validation loss is the lowest so far."""
+    """The validation is the best so far."""
 
 
 class Learner:
     """A model, its loss and its optimizer: what an update changes."""
 
-    def __init__(self, module: Any, objective: Objective, optimizer: MasterAdamW, runtime: Runtime, *,
-                 layout: Layout, pass_tokens: int, clip_norm: float,
+    def __init__(self, module: Any, objective: Callable[[Any, float], torch.Tensor], optimizer: MasterAdamW,
+                 runtime: Runtime, *, feed: Any, clip_norm: float,
                  penalties: Mapping[str, Callable[[], torch.Tensor]] | None = None):
+        """`objective(batch, denominator)` is the weighted sum of the batch's losses divided by `denominator`; `feed`
+        is a Feed."""
         self.module, self.objective, self.optimizer, self.runtime = module, objective, optimizer, runtime
-        self.layout: Layout = layout
-        self.pass_tokens, self.clip_norm = pass_tokens, clip_norm
+        self.feed, self.clip_norm = feed, clip_norm
         self.penalties = dict(penalties or {})
+        self.scale = 1.0
+        """The learning rate is multiplied by this; a filter may lower it."""
+        stored = module.state_dict()  # tells which buffers are more than a table that can be made again
+        self.buffers = {name: value for name, value in module.named_buffers() if name in stored}
+        """What else is part of the weights, such as a batch norm's running figures."""
 
-    def passes(self, examples: Sequence[Rendered]) -> list[Batch]:
-        """The update's examples as batches, on the device's doorstep."""
-        lengths = [len(example.ids) for example in examples]
-        return [collate([examples[index] for index in group], self.layout)
-                for group in split_passes(range(len(examples)), lengths, self.layout, self.pass_tokens)]
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Copies of the float32 weights that may train, and of the buffers (`buffer/…`)."""
+        return {**self.optimizer.weights(),
+                **{f"buffer/{name}": value.detach().clone().cpu() for name, value in self.buffers.items()}}
 
-    def gradients(self, examples: Sequence[Rendered]) -> tuple[float, float, list[Batch]]:
+    @torch.no_grad()
+    def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `weights` gave."""
+        self.optimizer.set_weights(weights)
+        for name, value in self.buffers.items():
+            value.copy_(weights[f"buffer/{name}"])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, buffers and moments, for a checkpoint."""
+        return {**self.optimizer.state(), **{f"buffer/{name}": value.detach() for name, value in self.buffers.items()}}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `state` gave."""
+        self.optimizer.load(state)
+        for name, value in self.buffers.items():
+            value.copy_(state[f"buffer/{name}"])
+
+    def train_only(self, factors: Mapping[str, float]) -> None:
+        """From now on parameters learn at the rate times their factor; those without one, or with 0, are frozen."""
+        for name, parameter in self.optimizer.parameters.items():
+            parameter.requires_grad_(factors.get(name, 0.0) > 0)
+        self.optimizer.set_factors(factors)
+
+    def gradients(self, examples: Sequence[Any], *, step: int | None = None) -> tuple[float, float, Sequence[Batch]]:
         """Fill the masters' gradients for one update; returns loss, penalty and the passes.
 
         The loss is divided by the supervised weight of the whole update, known before the first pass, so that passes
         and ranks of any size give the same gradient.
         """
         self.module.train()
-        passes = self.passes(examples)
+        passes = self.feed.passes(examples, step=step)
         denominator = float(sum(batch.weights.sum(dtype=torch.float64) for batch in passes))
         if denominator <= 0:
-            raise ModelError("an update without a single supervised token of positive weight; check the examples")
+            raise ModelError("an update without a single target of positive weight; check the examples")
         loss = torch.zeros((), dtype=torch.float64)
         for batch in self.runtime.share(passes):
             with rows_of(batch.lengths):
@@ -95,10 +157,11 @@ class Learner:
             self.runtime.sum([*self.optimizer.gradients(), loss])
         return float(loss), penalty, passes
 
-    def update(self, examples: Sequence[Rendered], *, learning_rate: float, step: int, epoch: int) -> StepDone:
+    def update(self, examples: Sequence[Any], *, learning_rate: float, step: int, epoch: int) -> StepDone:
         """One update; ModelError when loss or gradient stops being a number, before any weight changes."""
         cpu, wall = time.process_time(), time.monotonic()
-        loss, penalty, passes = self.gradients(examples)
+        learning_rate *= self.scale
+        loss, penalty, passes = self.gradients(examples, step=step)
         norm = self.optimizer.clip(self.clip_norm)
         if not all(map(_finite, (loss, penalty, norm))):
             raise ModelError(
@@ -114,18 +177,15 @@ class Learner:
         )
 
     @torch.no_grad()
-    def evaluate(self, examples: Sequence[Rendered]) -> float:
-        """Mean loss over the supervised tokens of `examples`, in nats, in evaluation mode."""
+    def evaluate(self, examples: Sequence[Any]) -> float:
+        """Mean loss over the targets of `examples`, each counted once, in nats, in evaluation mode."""
         self.module.eval()
         total = torch.zeros(2, dtype=torch.float64)
-        lengths = [len(example.ids) for example in examples]
-        groups = split_passes(range(len(examples)), lengths, self.layout, self.pass_tokens)
-        for group in self.runtime.share(groups):
-            batch = collate([examples[index] for index in group], self.layout)
-            batch.weights.fill_(1.0)
+        for batch in self.runtime.share(self.feed.passes(examples)):
+            batch.weights.copy_(batch.weights > 0)
             with rows_of(batch.lengths):
                 total[0] += self.objective(batch.to(self.runtime.device), 1.0).double().cpu()
-            total[1] += len(batch.targets)
+            total[1] += float(batch.weights.sum())
         self.runtime.sum([total])
         return float(total[0] / total[1])
 
@@ -134,14 +194,14 @@ def _finite(value: float) -> bool:
     return value == value and abs(value) != float("inf")
 
 
-def fit(learner: Learner, examples: Sequence[Rendered], plan: Plan, *, total: int, rate: Callable[[int], float],
+def fit(learner: Learner, examples: Sequence[Any], order: Order, *, total: int, rate: Callable[[int], float],
         start: int = 0) -> Iterator[StepDone]:
     """Train in place from update `start` up to `total`, yielding after each. Stop by no longer iterating."""
-    per_epoch = plan.updates_per_epoch
+    per_epoch = order.updates_per_epoch
     step = start
     while step < total:
         epoch, offset = divmod(step, per_epoch)
-        for indices in plan.epoch(epoch)[offset:]:
+        for indices in order.epoch(epoch)[offset:]:
             if step >= total:
                 return
             done = learner.update([examples[index] for index in indices], learning_rate=rate(step), step=step + 1,

@@ -13,15 +13,22 @@ from typing import Literal
 import torch
 from torch import nn
 
-Schedule = Literal["constant", "linear", "cosine"]
+Schedule = Literal["constant", "linear", "cosine", "one_cycle", "plateau"]
 
 
 def rate(step: int, *, total: int, peak: float, warmup: int, schedule: Schedule) -> float:
     """Learning rate of update `step` (from 0) of `total`: a linear climb over `warmup` updates, then the schedule down
-    to zero after the last update. The first update already learns."""
+    to zero after the last update. The first update already learns. `one_cycle` climbs from a 25th of the peak over 30 %
+    of the updates and falls along a cosine (Smith & Topin 2018, as fastai runs it); `plateau` stays at the peak here, a
+    filter of the stream lowers it."""
+    if schedule == "one_cycle":
+        climb = max(1, round(0.3 * total))
+        if step < climb:
+            return peak * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * (step + 1) / climb)))
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, total - climb)))
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    if schedule == "constant":
+    if schedule in ("constant", "plateau"):
         return peak
     left = 1 - (step - warmup) / max(1, total - warmup)
     return peak * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
@@ -42,6 +49,17 @@ class MasterAdamW:
         spared = [master for master in self.masters.values() if master.ndim < 2]
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
         self.adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps)
+
+    def set_factors(self, factors: Mapping[str, float]) -> None:
+        """Each parameter learns at the rate times its factor; one without a factor stands still. Moments are kept."""
+        decays = self.decays()
+        groups: dict[tuple[float, float], list[torch.Tensor]] = {}
+        for name, master in self.masters.items():
+            groups.setdefault((decays[name], factors.get(name, 0.0)), []).append(master)
+        kept = {key: value for key, value in self.adam.param_groups[0].items()
+                if key not in ("params", "weight_decay", "factor")}
+        self.adam.param_groups = [{**kept, "params": masters, "weight_decay": decay, "factor": factor}
+                                  for (decay, factor), masters in sorted(groups.items(), key=lambda item: item[0])]
 
     def gather(self) -> None:
         """Move the gradients of one pass from the parameters to their masters."""
@@ -67,6 +85,12 @@ class MasterAdamW:
                  for parameter in group["params"]}
         return {name: found[id(master)] for name, master in self.masters.items()}
 
+    def factors(self) -> dict[str, float]:
+        """Factor of the learning rate of every parameter; 0 for a frozen one."""
+        found = {id(parameter): group.get("factor", 1.0) for group in self.adam.param_groups
+                 for parameter in group["params"]}
+        return {name: found[id(master)] for name, master in self.masters.items()}
+
     def gradients(self) -> list[torch.Tensor]:
         return [master.grad for master in self.masters.values() if master.grad is not None]
 
@@ -79,7 +103,10 @@ class MasterAdamW:
 
     def step(self, learning_rate: float) -> None:
         for group in self.adam.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("factor", 1.0)
+            if not group["lr"]:  # a frozen weight is not even touched
+                for master in group["params"]:
+                    master.grad = None
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         self.publish()

@@ -19,17 +19,20 @@ from luthier.prepare.base import read_examples
 from luthier.progress import Progress
 from luthier.store import Artifact, write_json
 from luthier.train import attention, contract, objectives, runtime, streams
+from luthier.train.average import Mean, averaged
 from luthier.train.base import Train
-from luthier.train.batches import Layout, Plan, collate
+from luthier.train.batches import Layout, Order, TextFeed, collate
 from luthier.train.fit import Learner, fit
 from luthier.train.leak import check_leak
 from luthier.train.optim import MasterAdamW, rate
+from luthier.train.plans.all import All
 from luthier.train.render import Rendered, render
+from luthier.train.seams import Watch
 from luthier.types import Example
 
 
 def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, root: Path,
-        progress: Progress) -> dict[str, Any]:
+        progress: Progress, watch: Watch | None = None) -> dict[str, Any]:
     """Fill `folder` (continuing what an earlier, killed call left there); returns the summary."""
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
@@ -41,16 +44,17 @@ def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, 
         model = open_model(model_artifact, seed=spec.seed, dtype="" if spec.precision == "auto" else spec.precision)
         model.module.to(where.device)
         examples = {split: read_examples(data, split) for split in ("train", "validation", "test")}
-        return _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress).go()
+        return _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress,
+                    watch=watch).go()
 
 
 class _Run:
     """The steps of a run in order; each method is one of them."""
 
     def __init__(self, folder: Path, model: Model, examples: dict[str, list[Example]], data: Artifact, spec: Train, *,
-                 root: Path, where: runtime.Runtime, progress: Progress):
+                 root: Path, where: runtime.Runtime, progress: Progress, watch: Watch | None = None):
         self.folder, self.model, self.spec, self.where, self.progress = folder, model, spec, where, progress
-        self.examples, self.data = examples, data
+        self.examples, self.data, self.watch = examples, data, watch
         self.pool = spec.replay.read(root) if spec.replay else []
         self.contract = contract.Contract(folder)
         if not examples["train"]:
@@ -75,9 +79,7 @@ class _Run:
         self.whole = tokens(own)
         self.rendered = [example.cut(self.spec.max_length) for example in self.whole]
         held = self.examples["validation"]
-        if len(held) > self.spec.max_validation_examples:
-            spread = np.linspace(0, len(held) - 1, self.spec.max_validation_examples).round().astype(int)
-            held = [held[index] for index in spread]
+        held = spread(held, self.spec.validation_size(self.model.task))
         validation = [example.cut(self.spec.max_length) for example in tokens(held)]
         self.validation = [example for example in validation if example.num_supervised]
 
@@ -116,10 +118,10 @@ class _Run:
         if not parameters:
             raise ModelError(f"{self.model.name} has no parameter that may train")
         optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay)
-        self.learner = Learner(module, self.path.objective, optimizer, self.where, layout=layout,
-                               pass_tokens=spec.pass_tokens, clip_norm=spec.clip_norm)
+        self.learner = Learner(module, self.path.objective, optimizer, self.where,
+                               feed=TextFeed(layout, spec.pass_tokens), clip_norm=spec.clip_norm)
         if spec.packing == "auto" and layout == "packed" and self._packing().state == "violated":
-            self.learner.layout = "buckets"  # a family whose other layers mix neighbours, such as a convolution
+            self.learner.feed.layout = "buckets"  # a family whose other layers mix neighbours, such as a convolution
         self.learner.penalties = {
             regularizer.kind: regularizer.bind(self.model, self.rendered[:len(self.examples["train"])],
                                               self.path.objective)
@@ -144,46 +146,61 @@ class _Run:
         """The loop with its filters, from the beginning or from the last checkpoint."""
         spec, learner = self.spec, self.learner
         num_own = len(self.examples["train"])
-        plan = Plan(lengths=tuple(len(example.ids) for example in self.rendered), num_replay_pool=len(self.pool),
-                    num_replay=spec.replay.count(num_own) if spec.replay else 0, batch_size=spec.batch_size,
-                    seed=spec.seed, layout=learner.layout)
-        total = spec.epochs * plan.updates_per_epoch
+        order = Order(lengths=tuple(len(example.ids) for example in self.rendered), num_replay_pool=len(self.pool),
+                      num_replay=spec.replay.count(num_own) if spec.replay else 0, batch_size=spec.update_size(self.model.task),
+                      seed=spec.seed, layout=learner.feed.layout)
+        total = spec.epochs * order.updates_per_epoch
         total = min(total, spec.max_steps) if spec.max_steps else total
         warmup = round(total * spec.warmup_share)
+        mean = Mean()
         peak = spec.peak_rate(self.model.method)
-        every = spec.validate_every or max(1, plan.updates_per_epoch // 2)
+        every = spec.validate_every or max(1, order.updates_per_epoch // 2)
         checkpoint, best = self.folder / streams.CHECKPOINT, self.folder / streams.BEST
         frozen = frozen_hash(self.model.module)
 
-        def measure() -> float:
-            return learner.evaluate(self.validation)
+        def measure() -> streams.Validation:
+            loss = learner.evaluate(self.validation)
+            return streams.Validation((loss,), loss)
 
         def keep_best() -> None:
             streams.write_tensors(best, learner.optimizer.weights(), {"step": memory.step})
 
+        def begun() -> None:  # a new phase: the frozen weights are others now
+            memory.frozen = self.frozen = frozen_hash(self.model.module)
+
         if checkpoint.exists():
             self.contract.recall(10)
-            memory = streams.load_checkpoint(checkpoint, learner)
-            if memory.frozen != frozen:
+            memory = streams.load_checkpoint(checkpoint, learner, mean)
+            if memory.phase == 0 and memory.frozen != frozen and isinstance(spec.plan, All):
                 raise ModelError(f"the base model changed since {checkpoint} was written; delete {self.folder}")
             self.progress.say(f"  continuing after update {memory.step} of {total}")
         else:
             memory = streams.Memory(frozen=frozen)
             if self.validation:
-                memory.best_loss = memory.first_loss = measure()
+                found = measure()
+                memory.best_loss = memory.first_loss = found.loss
+                memory.best_score = [*found.score]
                 keep_best()
         self.frozen, start = frozen, memory.step
 
         def save() -> None:
-            streams.save_checkpoint(checkpoint, learner, memory)
+            streams.save_checkpoint(checkpoint, learner, memory, mean)
 
-        steps = fit(learner, self.rendered, plan, total=total, start=start,
+        steps = fit(learner, self.rendered, order, total=total, start=start,
                     rate=lambda step: rate(step, total=total, peak=peak, warmup=warmup, schedule=spec.schedule))
         steps = streams.counted(steps, memory)
         steps = self.moving(steps)
+        if spec.average is not None:
+            steps = averaged(steps, spec.average, mean, learner, total=total, at_end=lambda: None)
         if self.validation:
             steps = streams.validated(steps, memory, measure, keep_best, every=every, total=total)
+        if spec.schedule == "plateau":
+            steps = streams.lowered(steps, learner, memory, patience=spec.plateau_patience)
+        steps = streams.planned(steps, spec.plan, learner, self.model.groups, memory, per_epoch=order.updates_per_epoch,
+                                begun=begun)
         steps = streams.logged(steps, self.folder, start=start)
+        if self.watch is not None:
+            steps = streams.watched(steps, self.watch)
         steps = streams.shown(steps, self.progress, total=total, start=start)
         steps = streams.saved(steps, save, every_s=spec.checkpoint_every_s)
         if self.validation:
@@ -221,7 +238,7 @@ class _Run:
             "tokens": memory.tokens, "supervised_tokens": memory.supervised,
             "tokens_per_cpu_s": round(memory.tokens / max(memory.cpu_s, 1e-9), 1),
             "train_cpu_s": round(memory.cpu_s, 1), "train_s": round(memory.wall_s, 1),
-            "peak_memory_bytes": runtime.peak_memory(), "layout": self.learner.layout, "attention": self.path.attention,
+            "peak_memory_bytes": runtime.peak_memory(), "layout": self.learner.feed.layout, "attention": self.path.attention,
             "loss_path": self.path.objective.kind, "fast_layers": list(self.path.swaps),
             "loss_difference": self.path.loss, "gradient_difference": self.path.gradient,
             "precision": str(next(self.model.module.parameters()).dtype).removeprefix("torch."),
@@ -235,6 +252,13 @@ class _Run:
             self.progress.say(f"  validation loss {memory.first_loss:.3f} → {memory.best_loss:.3f} "
                               f"(best after update {memory.best_step} of {memory.step})")
         return summary
+
+
+def spread(rows: list[Any], most: int) -> list[Any]:
+    """At most `most` of them, evenly chosen."""
+    if len(rows) <= most:
+        return rows
+    return [rows[at] for at in np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _probe(examples: Sequence[Rendered], pass_tokens: int) -> list[Rendered]:
@@ -258,19 +282,20 @@ def check_groups(model: Model, before: dict[str, torch.Tensor], learner: Learner
                  step: int, rate: float) -> contract.Finding:
     """Point 9: every layer group moved in the first update, and the frozen weights are bit-identical."""
     after = learner.optimizer.weights()
-    shrink = {name: 1 - rate * decay for name, decay in learner.optimizer.decays().items()}
+    rates = learner.optimizer.factors()
+    shrink = {name: 1 - rate * rates[name] * decay for name, decay in learner.optimizer.decays().items()}
     moving = {name for name, old in before.items()  # weight decay alone shrinks a matrix that learns nothing
               if not torch.equal(after[name], old) and not torch.equal(after[name], old * shrink[name])}
-    still = [group for group, names in model.groups.items()
-             if not any(name in moving for name in names)]
+    active = {group: names for group, names in model.groups.items() if any(rates[name] for name in names)}
+    still = [group for group, names in active.items() if not any(name in moving for name in names)]
     moved = len(moving)
     facts = {"groups": len(model.groups), "moved": moved, "trainable": len(before), "step": step}
     if still:
         return contract.Finding(9, "violated", f"update {step} moved nothing in {', '.join(still[:5])}; these weights "
                                 "are meant to train", facts)
-    if frozen_hash(model.module) != frozen:
+    if frozen_hash(model.module) != frozen or any(name in moving for name, factor in rates.items() if not factor):
         return contract.Finding(9, "violated", f"update {step} changed weights that are frozen", facts)
-    return contract.Finding(9, "kept", f"update {step} moved all {len(model.groups)} layer groups "
+    return contract.Finding(9, "kept", f"update {step} moved all {len(active)} layer groups that learn "
                             f"({moved} of {len(before)} tensors); frozen weights are bit-identical", facts)
 
 

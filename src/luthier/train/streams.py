@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from safetensors.torch import save_file
 
 from luthier.progress import Progress
 from luthier.store import tell_disk_trouble
+from luthier.train.average import Mean
 from luthier.train.fit import Learner, StepDone
+from luthier.train.plans import Plan
 
 Steps = Iterable[StepDone]
 
@@ -33,7 +35,9 @@ class Memory:
     step: int = 0
     best_step: int = 0
     best_loss: float | None = None
-    """Lowest validation loss so far; None before the first."""
+    """Validation loss of the best weights so far; None before the first."""
+    best_score: list[float] = dataclasses.field(default_factory=list)
+    """What they were chosen by, lower is better; empty before the first."""
     first_loss: float | None = None
     """Validation loss before training."""
     misses: int = 0
@@ -44,6 +48,26 @@ class Memory:
     wall_s: float = 0.0
     frozen: str = ""
     """Hash of the parameters that must not move."""
+    phase: int = 0
+    """Phase of the plan."""
+    phase_start: int = 0
+    """Updates done when it began."""
+    scale: float = 1.0
+    """What the schedule `plateau` has made of the learning rate."""
+    plateau: int = 0
+    """Validations without a new best since the rate was last lowered."""
+    averaged: int = 0
+    """Weights in the running mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """One measurement on the validation set."""
+
+    score: tuple[float, ...]
+    """What the best weights go by: lower is better, ties are broken by the next number."""
+    loss: float
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def counted(steps: Steps, memory: Memory) -> Iterator[StepDone]:
@@ -57,19 +81,68 @@ def counted(steps: Steps, memory: Memory) -> Iterator[StepDone]:
         yield done
 
 
-def validated(steps: Steps, memory: Memory, measure: Callable[[], float], keep_best: Callable[[], None], *,
+def judge(found: Validation, memory: Memory, step: int, keep_best: Callable[[], None]) -> bool:
+    """Whether this is the best validation so far; its weights are then kept."""
+    better = not memory.best_score or list(found.score) < memory.best_score
+    if better:
+        memory.best_score, memory.best_loss, memory.best_step, memory.misses = [*found.score], found.loss, step, 0
+        keep_best()
+    else:
+        memory.misses += 1
+    return better
+
+
+def validated(steps: Steps, memory: Memory, measure: Callable[[], Validation], keep_best: Callable[[], None], *,
               every: int, total: int) -> Iterator[StepDone]:
     """Measure after every `every` updates and after the last; keep the weights whenever they are the best so far."""
     for done in steps:
         if done.step % every == 0 or done.step == total:
-            loss = measure()
-            better = memory.best_loss is None or loss < memory.best_loss
-            if better:
-                memory.best_loss, memory.best_step, memory.misses = loss, done.step, 0
-                keep_best()
-            else:
-                memory.misses += 1
-            done = dataclasses.replace(done, validation=loss, best=better)
+            found = measure()
+            better = judge(found, memory, done.step, keep_best)
+            done = dataclasses.replace(done, validation=found.loss, values=found.values, best=better)
+        yield done
+
+
+def planned(steps: Steps, plan: Plan, learner: Learner, groups: Mapping[str, Sequence[str]], memory: Memory, *,
+            per_epoch: int, begun: Callable[[], None] = lambda: None) -> Iterator[StepDone]:
+    """Carry out a plan: freeze, unfreeze and set the rates of layer groups between updates. `begun` is called when the
+    groups of a phase have been set, also after a resume."""
+    names = [*groups]
+
+    def begin() -> None:
+        factors = plan.factors(names, memory.phase)
+        learner.train_only({name: factor for group, factor in factors.items() for name in groups[group]})
+        freeze = getattr(learner.module, "freeze", None)
+        if freeze is not None:
+            freeze(frozenset(group for group in names if not factors.get(group)))
+        begun()
+
+    begin()
+    for done in steps:
+        misses = memory.misses if done.validation is not None else None
+        if memory.phase + 1 < plan.phases(names) and plan.ends(
+                memory.phase, epochs=(done.step - memory.phase_start) / per_epoch, misses=misses):
+            memory.phase, memory.phase_start, memory.misses = memory.phase + 1, done.step, 0
+            begin()
+        yield done
+
+
+def lowered(steps: Steps, learner: Learner, memory: Memory, *, patience: int) -> Iterator[StepDone]:
+    """The schedule `plateau`: halve the rate after `patience` validations in a row without a new best."""
+    learner.scale = memory.scale
+    for done in steps:
+        if done.validation is not None:
+            memory.plateau = 0 if done.best else memory.plateau + 1
+            if memory.plateau >= patience:
+                memory.plateau, memory.scale = 0, memory.scale / 2
+                learner.scale = memory.scale
+        yield done
+
+
+def watched(steps: Steps, watch: Callable[[StepDone], None]) -> Iterator[StepDone]:
+    """Show every update to a watcher, who may end the run by raising."""
+    for done in steps:
+        watch(done)
         yield done
 
 
@@ -104,6 +177,8 @@ def logged(steps: Steps, folder: Path, *, start: int) -> Iterator[StepDone]:
             writer.add_scalar("train/tokens_per_cpu_s", done.tokens / max(done.cpu_s, 1e-9), done.step)
             if done.validation is not None:
                 writer.add_scalar("validation/loss", done.validation, done.step)
+                for name, value in done.values.items():
+                    writer.add_scalar(f"validation/{name}", value, done.step)
                 writer.flush()
             yield done
 
@@ -112,7 +187,7 @@ def shown(steps: Steps, progress: Progress, *, total: int, start: int) -> Iterat
     """A progress bar with loss and time left."""
     with progress.track("train", total, unit="updates", done=start) as bar:
         for done in steps:
-            extra = {} if done.validation is None else {"validation": done.validation}
+            extra = {} if done.validation is None else {"validation": done.validation, **done.values}
             bar.advance(1, loss=done.loss, **extra)
             yield done
 
@@ -172,18 +247,25 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118  (not a dict)
 
 
-def save_checkpoint(path: Path, learner: Learner, memory: Memory) -> None:
-    """Weights, optimizer, random state and position: all that the next update depends on."""
-    tensors = {**learner.optimizer.state(), "random/cpu": torch.get_rng_state()}
+def save_checkpoint(path: Path, learner: Learner, memory: Memory, mean: Mean | None = None) -> None:
+    """Weights, optimizer, random state, running mean and position: all that the next update depends on."""
+    tensors = {**learner.state(), "random/cpu": torch.get_rng_state()}
+    if mean is not None:
+        memory.averaged = mean.count
+        tensors |= {f"mean/{name}": value for name, value in mean.tensors.items()}
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
     write_tensors(path, tensors, dataclasses.asdict(memory))
 
 
-def load_checkpoint(path: Path, learner: Learner) -> Memory:
+def load_checkpoint(path: Path, learner: Learner, mean: Mean | None = None) -> Memory:
     """Continue where `save_checkpoint` stood."""
     tensors, note = read_tensors(path)
-    learner.optimizer.load(tensors)
+    learner.load(tensors)
+    if mean is not None:
+        mean.tensors = {name.removeprefix("mean/"): value for name, value in tensors.items()
+                        if name.startswith("mean/")}
+        mean.count = int(note["averaged"])
     torch.set_rng_state(tensors["random/cpu"])
     if "random/cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["random/cuda"])

@@ -1,0 +1,74 @@
+"""The job of training one labelled model, and what comes out. A strategy varies jobs; `fit_once` does one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from luthier.adapt.network import LabelModel
+from luthier.progress import Progress
+from luthier.store import Cache
+from luthier.types import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from luthier.train.base import Train
+    from luthier.train.seams import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that one fit needs. Change it with `but`."""
+
+    open: Callable[[int], LabelModel]
+    """The base model with a fresh head, for a seed."""
+    train: Sequence[Example]
+    """Rows with their right answers; an example's `weight` counts in the loss."""
+    validation: Sequence[Example]
+    """Rows that choose the best weights; may be empty, then the last weights are kept."""
+    unlabelled: Sequence[Example] = ()
+    """Rows without a right answer, for strategies that use them."""
+    spec: Train
+    folder: Path
+    """Where this fit keeps checkpoint, best weights, contract and logs: of its own for every fit."""
+    cache: Cache
+    """Features by content."""
+    root: Path
+    progress: Progress
+    watch: Watch | None = None
+    seed: int = 0
+    soft: Any = None
+    """Mapping from example id to probabilities float32 [classes] that stand in for its label (distillation,
+    pseudo-labels); None for none."""
+    test: Sequence[Example] = ()
+    """Only for the contract, which looks for leaks (point 7) and unknown labels (point 8); never scored here."""
+    look_for_leaks: bool = True
+    """Whether point 7 is checked; folds of rows that were checked together need not be."""
+    note: str = ""
+    """Name of this fit in logs and progress, such as `fold 2 of 5`."""
+
+    def but(self, **changes: Any) -> Job:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The best model of one fit, or of a whole strategy."""
+
+    model: LabelModel
+    value: float | None
+    """The task's metric on the validation rows; None without validation."""
+    loss: float | None
+    """Mean validation loss in nats, without smoothing and class weights."""
+    logits: np.ndarray | None = None
+    """float32 [validation rows, classes], in the order of `job.validation`; None for tag and embed."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """Steps, seconds, learning rate and the like, and `gap`: the same metric on train rows."""
+    artifacts: dict[str, Any] = field(default_factory=dict)
+    """What a strategy wants to be written beside the model: file name → JSON data."""
+
+
+Fit = Callable[[Job], Fitted]

@@ -1,0 +1,192 @@
+"""From rows to the tensors of a pass, and the order in which rows are seen (labelled tasks)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from luthier.adapt.backbones.base import Processor, Row
+from luthier.adapt.network import IGNORED
+from luthier.task import Task
+from luthier.types import Example
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """One forward and backward pass."""
+
+    inputs: dict[str, Any]
+    """What `Network.forward` takes; embed: `query` and `documents`, each of that kind."""
+    targets: torch.Tensor
+    """int64 [rows] or float32 [rows, classes]; tag: int64 [tokens of all rows]; embed: int64 [rows], the place of the
+    matching document."""
+    weights: torch.Tensor
+    """float32 [rows]; tag: [tokens], zero where a token carries no loss."""
+    num_tokens: int
+    """Real tokens (text), else rows."""
+    lengths: None = None
+
+    def to(self, device: torch.device | str) -> LabelBatch:
+        return LabelBatch(_move(self.inputs, device), self.targets.to(device), self.weights.to(device), self.num_tokens)
+
+
+def _move(inputs: Any, device: torch.device | str) -> Any:
+    return {name: _move(value, device) for name, value in inputs.items()} if isinstance(inputs, dict) \
+        else inputs.to(device)
+
+
+@dataclass
+class LabelFeed:
+    """Rows as passes of at most `pass_tokens` tokens. Images and embeddings go in one pass: a batch norm and the other
+    rows' documents belong to the update."""
+
+    processor: Processor
+    task: Task
+    num_outputs: int
+    pass_tokens: int
+    seed: int = 0
+    augments: Sequence[Any] = ()
+    """Augmentations of single rows, in order."""
+    mix: Any = None
+    """A mix of rows within a pass, or None."""
+    examples: Mapping[str, Example] = field(default_factory=dict)
+    """Example by row id, for augmentations that change the text."""
+
+    def passes(self, examples: Sequence[Row], *, step: int | None = None) -> list[LabelBatch]:
+        rows = list(examples)
+        if step is not None and self.augments:
+            rows = [self._augmented(row, np.random.default_rng([self.seed, 2, step, at]))
+                    for at, row in enumerate(rows)]
+        if self.task.type == "embed":
+            return [self._pairs(rows)]
+        finished = isinstance(rows[0].data, np.ndarray)
+        groups = [list(range(len(rows)))] if finished else self._groups(rows)
+        found = [self._batch([rows[at] for at in group]) for group in groups]
+        if step is not None and self.mix is not None:
+            rng = np.random.default_rng([self.seed, 3, step])
+            found = [self._mixed(batch, rng) for batch in found]
+        return found
+
+    def _groups(self, rows: Sequence[Row]) -> list[list[int]]:
+        groups: list[list[int]] = []
+        for at in sorted(range(len(rows)), key=lambda at: (rows[at].size, at)):
+            if not groups or rows[at].size * (len(groups[-1]) + 1) > self.pass_tokens:
+                groups.append([])
+            groups[-1].append(at)
+        return groups
+
+    def _augmented(self, row: Row, rng: np.random.Generator) -> Row:
+        if isinstance(row.data, np.ndarray):
+            data = row.data
+            for augment in self.augments:
+                data = augment.apply(data, rng)
+            return row.but(data=data)
+        example = self.examples[row.id]
+        text = example.input
+        for augment in self.augments:
+            text = augment.apply(text, rng)
+        if text == example.input:
+            return row
+        ids = tuple(self.processor.encode([text])[0])  # type: ignore[attr-defined]
+        return row.but(data=ids, size=len(ids))
+
+    def _batch(self, rows: Sequence[Row]) -> LabelBatch:
+        if isinstance(rows[0].data, np.ndarray) and rows[0].data.dtype == np.float32:
+            inputs = {"features": torch.from_numpy(np.stack([row.data for row in rows]))}
+        else:
+            inputs = self.processor.batch(rows)
+        weights = torch.tensor([row.weight for row in rows], dtype=torch.float32)
+        tokens = sum(row.size for row in rows)
+        if self.task.type == "tag":
+            width = max(row.size for row in rows)
+            codes = np.full((len(rows), width), IGNORED, dtype=np.int64)
+            for at, row in enumerate(rows):
+                codes[at, : row.size] = row.target
+            targets = torch.from_numpy(codes).flatten()
+            carried = (targets != IGNORED).float() * weights.repeat_interleave(width)
+            return LabelBatch(inputs, targets.clamp_min(0), carried, tokens)
+        first = rows[0].target
+        if all(isinstance(row.target, int | np.integer) for row in rows):
+            return LabelBatch(inputs, torch.tensor([int(row.target) for row in rows]), weights, tokens)
+        soft = np.stack([row.target if isinstance(row.target, np.ndarray) else _one_hot(row.target, self.num_outputs)
+                         for row in rows]) if first is not None else None
+        return LabelBatch(inputs, torch.from_numpy(np.asarray(soft, dtype=np.float32)), weights, tokens)
+
+    def _pairs(self, rows: Sequence[Row]) -> LabelBatch:
+        """Every row's matching text stands against those of all other rows (and against its own negatives)."""
+        documents: list[Row] = []
+        place: dict[tuple[int, ...], int] = {}
+        targets = []
+        for row in rows:  # the same text for two queries is one document, or it would be its own wrong answer
+            for at, document in enumerate(row.target):
+                if document.data not in place:
+                    place[document.data] = len(documents)
+                    documents.append(document)
+                if at == 0:
+                    targets.append(place[document.data])
+        inputs = {"query": self.processor.batch(rows), "documents": self.processor.batch(documents)}
+        return LabelBatch(inputs, torch.tensor(targets), torch.tensor([row.weight for row in rows]),
+                          sum(row.size for row in [*rows, *documents]))
+
+    def _mixed(self, batch: LabelBatch, rng: np.random.Generator) -> LabelBatch:
+        targets = batch.targets
+        if targets.dtype == torch.int64:
+            targets = torch.nn.functional.one_hot(targets, self.num_outputs).float()
+        pixels, mixed = self.mix.mix(batch.inputs["pixels"], targets, rng)
+        return LabelBatch({**batch.inputs, "pixels": pixels}, mixed, batch.weights, batch.num_tokens)
+
+
+def _one_hot(place: Any, num: int) -> np.ndarray:
+    found = np.zeros(num, dtype=np.float32)
+    found[int(place)] = 1
+    return found
+
+
+@dataclass(frozen=True)
+class LabelOrder:
+    """Which rows form which update, for every epoch."""
+
+    sizes: tuple[int, ...]
+    """Tokens of each row; 1 where all are alike."""
+    batch_size: int
+    seed: int
+    draw: tuple[float, ...] | None = None
+    """Probability of each row (sums to 1) where an epoch draws as many rows with replacement; None: each row once."""
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return -(-len(self.sizes) // self.batch_size)
+
+    def epoch(self, epoch: int) -> list[tuple[int, ...]]:
+        """The updates of an epoch (0-based), in order: rows of similar length in one update, updates shuffled."""
+        rng = np.random.default_rng([self.seed, 0, epoch])
+        order = rng.permutation(len(self.sizes)) if self.draw is None else \
+            rng.choice(len(self.sizes), size=len(self.sizes), p=np.asarray(self.draw))
+        sizes = np.asarray(self.sizes)
+        uneven = len(sizes) > 0 and sizes.max() > sizes.min()
+        if uneven:
+            wide = self.batch_size * 32
+            order = np.concatenate([part[np.argsort(sizes[part], kind="stable")]
+                                    for part in np.split(order, range(wide, len(order), wide))])
+        updates = [tuple(int(at) for at in order[start : start + self.batch_size])
+                   for start in range(0, len(order), self.batch_size)]
+        return [updates[at] for at in rng.permutation(len(updates))] if uneven else updates
+
+
+def balanced_draw(rows: Sequence[Row]) -> tuple[float, ...]:
+    """Every class is drawn alike; a row with several classes is drawn as its rarest one."""
+    def classes(row: Row) -> list[int]:
+        if isinstance(row.target, np.ndarray) and row.target.dtype == np.float32:
+            return [int(place) for place in np.flatnonzero(row.target > 0.5)] or [-1]
+        return [int(row.target)]
+
+    counts: dict[int, int] = {}
+    for row in rows:
+        for place in classes(row):
+            counts[place] = counts.get(place, 0) + 1
+    weights = np.array([max(1 / counts[place] for place in classes(row)) for row in rows])
+    return tuple(weights / weights.sum())

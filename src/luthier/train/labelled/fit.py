@@ -1,0 +1,323 @@
+"""One fit of a labelled task, from a job to the best model: rows, contract, head, loop, best weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from luthier.adapt import predict
+from luthier.adapt.backbones.base import Row
+from luthier.adapt.network import HEAD, LabelModel
+from luthier.errors import ModelError
+from luthier.models.generate import compute_dtype
+from luthier.task import METRICS
+from luthier.train import contract, runtime, streams
+from luthier.train.average import Mean, averaged
+from luthier.train.fit import Learner, StepDone, fit
+from luthier.train.labelled import checks
+from luthier.train.labelled.base import Fitted, Job
+from luthier.train.labelled.feed import LabelFeed, LabelOrder, balanced_draw
+from luthier.train.labelled.score import LOWER, validate
+from luthier.train.labelled.warm import arrays, as_rows, can_warm, warm_head
+from luthier.train.optim import MasterAdamW, rate
+from luthier.train.plans import trained
+from luthier.types import Example
+
+GAP_ROWS = 1000
+"""Train rows on which the train/validation gap is measured."""
+SCALE = 20.0
+"""Cosines are multiplied by this before the softmax over documents (Reimers & Gurevych 2019; sentence-transformers)."""
+
+
+def fit_once(job: Job) -> Fitted:
+    """Fit once, continuing what an earlier, killed call left in the job's folder. ContractError as `train`."""
+    return _Fit(job).go()
+
+
+def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[Any, float], torch.Tensor]:
+    """(batch, denominator) → weighted sum of the losses / denominator."""
+    network, task = model.module, model.task
+    if task.type == "embed":
+        def contrast(batch: Any, denominator: float) -> torch.Tensor:
+            queries, documents = network(batch.inputs["query"]), network(batch.inputs["documents"])
+            each = torch.nn.functional.cross_entropy(SCALE * queries @ documents.T, batch.targets, reduction="none")
+            return (each * batch.weights).sum() / denominator
+
+        return contrast
+    if task.type == "tag":
+        counts = np.bincount(np.concatenate([row.target[row.target >= 0] for row in rows]),
+                             minlength=len(model.labels))
+    elif task.multi_label:
+        counts = np.stack([row.target for row in rows]).sum(0)
+    else:
+        counts = np.bincount(arrays(rows, multi_label=False)[0], minlength=len(model.labels))
+    loss = job.spec.loss.bind(counts, multi_label=task.multi_label)
+
+    def objective(batch: Any, denominator: float) -> torch.Tensor:
+        logits = network(batch.inputs)
+        return loss(logits.flatten(0, 1) if logits.ndim == 3 else logits, batch.targets, batch.weights) / denominator
+
+    return objective
+
+
+class _Fit:
+    """The steps of one fit, in order."""
+
+    def __init__(self, job: Job):
+        self.job, self.spec = job, job.spec
+        job.folder.mkdir(parents=True, exist_ok=True)
+        self.contract = contract.Contract(job.folder)
+        self.where = runtime.start()
+        self.model = job.open(job.seed)
+        network, task = self.model.module, self.model.task
+        if self.where.ranks > 1:
+            raise ModelError(f"luthier trains in one process for now, but {self.where.ranks} were launched")
+        low = self.spec.precision != "float32" and task.type != "image"
+        self.precision = compute_dtype("auto") if low and self.spec.precision == "auto" else \
+            torch.bfloat16 if self.spec.precision == "bfloat16" else torch.float32
+        network.to(self.where.device)
+        groups = {group: [name for name in names if network.get_parameter(name).requires_grad]
+                  for group, names in self.model.groups.items()}
+        self.groups = {group: names for group, names in groups.items() if names}
+        if not self.groups:
+            raise ModelError(f"{self.model.name} has no parameter that may train")
+        self.learning = trained(self.spec.plan, [*self.groups])
+        self.head_only = self.learning == {HEAD} and not self.spec.augments and self.spec.mix is None \
+            and not network.pool_trains and task.type != "tag"
+
+    def go(self) -> Fitted:
+        self.read()
+        self.check_data()
+        self.prepare()
+        memory = self.fit()
+        return self.finish(memory)
+
+    def read(self) -> None:
+        """Rows with their targets, and features where the backbone stands still."""
+        from luthier.train.run import spread
+
+        job = self.job
+        self.rows = self.model.rows(job.train)
+        if job.soft:
+            self.rows = [row.but(target=np.asarray(job.soft[row.id], dtype=np.float32)) if row.id in job.soft else row
+                         for row in self.rows]
+        self.held = spread(list(job.validation), self.spec.validation_size(self.model.task))
+        self.held_rows = self.model.rows(self.held)
+
+    def check_data(self) -> None:
+        job, model = self.job, self.model
+        self.contract.add(
+            checks.check_targets(self.rows, model.task.type), *checks.does_not_apply(model),
+            checks.check_cut(model, job.train, self.rows, max_share=self.spec.max_truncated_share),
+            checks.check_row_leak(job.train, [*job.validation, *job.test], root=job.root) if job.look_for_leaks else contract.Finding(
+                7, "does not apply", "looked for once, before the rows were divided further", {}),
+            checks.check_class_labels(model, job.train, [*job.validation, *job.test]))
+        self.contract.enforce()
+
+    def prepare(self) -> None:
+        """The head's beginning, the learner, and points 5, 6 and 10."""
+        job, spec, model = self.job, self.spec, self.model
+        network = model.module
+        network.to(self.precision)
+        self.warmed: float | None = None
+        resumes = (job.folder / streams.CHECKPOINT).exists()
+        if self.head_only or (can_warm(model) and not resumes):
+            found = predict.features(model, [*self.rows, *self.held_rows], cache=job.cache, progress=job.progress,
+                                     what=f"features{job.note and ', ' + job.note}")
+            mine, theirs = found[: len(self.rows)], found[len(self.rows):]
+            if can_warm(model) and not resumes:
+                self.warmed = warm_head(model, mine, self.rows, theirs, self.held_rows)
+            if self.head_only:
+                self.rows, self.held_rows = as_rows(self.rows, mine), as_rows(self.held_rows, theirs)
+                network.to(torch.float32)
+        parameters = {name: network.get_parameter(name) for group in self.learning for name in self.groups[group]}
+        parameters = {name: value for name, value in network.named_parameters() if name in parameters}
+        optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay)
+        feed = LabelFeed(model.processor, model.task, len(model.labels), spec.pass_tokens, seed=job.seed,
+                         augments=spec.augments, mix=spec.mix,
+                         examples={e.id: e for e in job.train} if spec.augments else {})
+        self.learner = Learner(network, objective_of(model, job, self.rows), optimizer, self.where, feed=feed,
+                               clip_norm=spec.clip_norm)
+        self.learner.penalties = {one.kind: one.bind(model, self.rows, self.learner.objective)
+                                  for one in spec.regularizers}
+        small = checks.probe(self.rows)
+        self.contract.add(checks.check_padding(self.learner, small), self._accumulation(small))
+        if spec.verify_resume and not resumes:
+            file = job.folder / "resume-check.safetensors"
+            self.contract.add(contract.check_resume(
+                self.learner, small[:2], lambda: streams.save_checkpoint(file, self.learner, streams.Memory()),
+                lambda: streams.load_checkpoint(file, self.learner) and None))
+            file.unlink(missing_ok=True)
+        self.contract.enforce()
+
+    def _accumulation(self, small: Sequence[Row]) -> contract.Finding:
+        if self.model.task.type in ("embed", "image") or self.head_only or len(small) < 2:
+            return contract.Finding(6, "does not apply", "every update goes through the model in one pass", {})
+        with _still(self.learner):
+            return contract.check_accumulation(self.learner, small)  # type: ignore[arg-type]
+
+    def fit(self) -> streams.Memory:
+        """The loop with its filters, from the beginning or from the last checkpoint."""
+        job, spec, learner, model = self.job, self.spec, self.learner, self.model
+        draw = balanced_draw(self.rows) if spec.sampling == "balanced" else None
+        order = LabelOrder(tuple(row.size for row in self.rows), spec.update_size(model.task), job.seed, draw)
+        total = spec.epochs * order.updates_per_epoch
+        self.total = total = min(total, spec.max_steps) if spec.max_steps else total
+        self.peak = spec.peak_rate(model.method, model.task, head_only=self.learning == {HEAD})
+        warmup = round(total * spec.warmup_share)
+        every = spec.validate_every or max(1, order.updates_per_epoch // 2)
+        checkpoint, best = job.folder / streams.CHECKPOINT, job.folder / streams.BEST
+        mean, watch = Mean(), checks.GroupWatch(model, self.groups)
+
+        def keep_best() -> None:
+            streams.write_tensors(best, learner.weights(), {"step": memory.step})
+
+        if checkpoint.exists():
+            self.contract.recall(10)
+            memory = streams.load_checkpoint(checkpoint, learner, mean)
+            job.progress.say(f"  continuing after update {memory.step} of {total}")
+        else:
+            memory = streams.Memory()
+            if self.held_rows:
+                found = self.measure()
+                memory.first_loss = found.loss
+                streams.judge(found, memory, 0, keep_best)
+        start = memory.step
+
+        def save() -> None:
+            streams.save_checkpoint(checkpoint, learner, memory, mean)
+
+        def begun() -> None:
+            if watch.before and (slipped := watch.close(memory.step)):
+                self.contract.add(slipped)
+                self.contract.enforce()
+            watch.begin(learner)
+
+        steps: Iterator[StepDone] = fit(learner, self.rows, order, total=total, start=start, rate=lambda step: rate(
+            step, total=total, peak=self.peak, warmup=warmup, schedule=spec.schedule))
+        steps = streams.counted(steps, memory)
+        steps = self._moving(steps, watch)
+        if spec.average is not None:
+            steps = averaged(steps, spec.average, mean, learner, total=total, at_end=lambda: None)
+        if self.held_rows:
+            steps = streams.validated(steps, memory, self.measure, keep_best, every=every, total=total)
+        if spec.schedule == "plateau":
+            steps = streams.lowered(steps, learner, memory, patience=spec.plateau_patience)
+        steps = streams.planned(steps, spec.plan, learner, self.groups, memory, per_epoch=order.updates_per_epoch,
+                                begun=begun)
+        steps = streams.logged(steps, job.folder, start=start)
+        if job.watch is not None:
+            steps = streams.watched(steps, job.watch)
+        steps = streams.shown(steps, job.progress, total=total, start=start)
+        steps = streams.saved(steps, save, every_s=spec.checkpoint_every_s)
+        if self.held_rows:
+            steps = streams.patient(steps, memory, patience=spec.patience)
+        for _ in steps:
+            pass
+        if watch.before and (slipped := watch.close(memory.step)):
+            self.contract.add(slipped)
+            self.contract.enforce()
+        if not self.held_rows:
+            memory.best_step = memory.step
+            keep_best()
+        return memory
+
+    def _moving(self, steps: Iterator[StepDone], watch: checks.GroupWatch) -> Iterator[StepDone]:
+        for done in steps:
+            found = watch.check(done.step)
+            if found is not None:
+                self.contract.add(found)
+                self.contract.enforce()
+            yield done
+
+    def measure(self) -> streams.Validation:
+        """The task's metric and the loss on the validation rows."""
+        value, loss, _ = validate(self.model, self.held, self.held_rows)
+        metric = self.model.task.metric
+        worse = value if metric in LOWER else -value
+        score = (loss,) if self.spec.best_by == "loss" else (worse, loss)
+        return streams.Validation(score, loss, {metric: value})
+
+    def finish(self, memory: streams.Memory) -> Fitted:
+        """Put the best weights back in float32, score both sides, sum up."""
+        job, model, learner = self.job, self.model, self.learner
+        tensors, _ = streams.read_tensors(job.folder / streams.BEST)
+        model.module.to(torch.float32)
+        with torch.no_grad():
+            for name, value in model.module.named_parameters():
+                if name in tensors:
+                    value.copy_(tensors[name])
+            for name, value in model.module.named_buffers():
+                if f"buffer/{name}" in tensors:
+                    value.copy_(tensors[f"buffer/{name}"])
+        model.module.requires_grad_(False).eval()
+        model = model.but(fingerprint="")
+        value = loss = logits = None
+        if self.held_rows:
+            value, loss, logits = validate(model, self.held, self.held_rows)
+        metric = model.task.metric
+        summary = {
+            "method": model.method.kind, "plan": self.spec.plan.kind, "steps": memory.step, "planned_steps": self.total,
+            "best_step": memory.best_step, "validation_before": memory.first_loss, "validation_best": loss,
+            "validation": None if value is None else {
+                "metric": metric, "value": value, "better": "lower" if metric in LOWER else "higher",
+                "n": len(self.held_rows)},
+            "stopped_early": memory.step < self.total, "train_examples": len(self.rows),
+            "validation_examples": len(self.held_rows), "tokens": memory.tokens,
+            "examples_per_cpu_s": round(memory.supervised / max(memory.cpu_s, 1e-9), 1),
+            "train_cpu_s": round(memory.cpu_s, 1), "train_s": round(memory.wall_s, 1),
+            "peak_memory_bytes": runtime.peak_memory(), "learning_rate": self.peak, "warm_start": self.warmed,
+            "cached_features": self.head_only, "precision": str(self.precision).removeprefix("torch."),
+            "gap": self._gap(model, value),
+        }
+        for name in (streams.CHECKPOINT, streams.BEST):
+            (job.folder / name).unlink(missing_ok=True)
+        learner.optimizer.adam.state.clear()
+        return Fitted(model=model, value=value, loss=loss, logits=logits, summary=summary)
+
+    def _gap(self, model: LabelModel, value: float | None) -> dict[str, Any] | None:
+        """The same metric on rows that were trained on."""
+        if value is None or not self.held_rows:
+            return None
+        labelled = [(row, example) for row, example in zip(self.rows, self.job.train)
+                    if not isinstance(row.target, np.ndarray) or model.task.multi_label or model.task.type == "tag"]
+        if not labelled:
+            return None
+        rng = np.random.default_rng([self.job.seed, 4])
+        chosen = [labelled[at] for at in sorted(rng.permutation(len(labelled))[:GAP_ROWS])]
+        examples: list[Example] = [example for _, example in chosen]
+        train, loss, _ = validate(model, examples, [row for row, _ in chosen])
+        return {"train": train, "validation": value, "n_train": len(chosen), "n_validation": len(self.held_rows),
+                "train_loss": loss, **memorises(model.task.metric, train, value)}
+
+
+def memorises(metric: str, train: float, validation: float) -> dict[str, Any]:
+    """Whether a model knows its train rows by heart without knowing more: more than 5 points between both (a relative
+    half for losses), and under a quarter of the validation errors left on the train rows."""
+    if metric in LOWER:
+        found = train < 0.5 * validation and validation - train > 0.1
+    else:
+        found = train - validation > 0.05 and 1 - train < 0.25 * (1 - validation)
+    known = {name for names in METRICS.values() for name in names}
+    assert metric in known
+    gap = f"{metric} {train:.3f} on train rows, {validation:.3f} on validation rows"
+    sentence = (f"The model memorises: {gap}. More rows, augmentation, more dropout, an earlier stop or fewer layers "
+                "that learn would help." if found else f"No sign of memorising: {gap}.")
+    return {"memorises": bool(found), "sentence": sentence}
+
+
+@contextlib.contextmanager
+def _still(learner: Learner) -> Iterator[None]:
+    """Every learned weight takes part while the contract compares gradients, whatever phase comes first."""
+    before = {name: parameter.requires_grad for name, parameter in learner.optimizer.parameters.items()}
+    for parameter in learner.optimizer.parameters.values():
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for name, parameter in learner.optimizer.parameters.items():
+            parameter.requires_grad_(before[name])

@@ -1,0 +1,50 @@
+"""The `train` stage for labelled tasks: from artifacts to a job, through a strategy, to `best/`."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from luthier.adapt.labelled import open_label_model, save_label_model
+from luthier.adapt.network import LabelModel
+from luthier.errors import DataError
+from luthier.prepare.base import read_examples
+from luthier.prepare.labels import read_labels
+from luthier.progress import Progress
+from luthier.store import Artifact, Cache, write_json
+from luthier.train import runtime
+from luthier.train.base import Train
+from luthier.train.labelled.base import Job
+from luthier.train.labelled.fit import fit_once
+from luthier.train.run import environment
+from luthier.train.seams import Watch
+
+
+def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path,
+                 progress: Progress, watch: Watch | None = None) -> dict[str, Any]:
+    """Fill `folder` (continuing what an earlier, killed call left there); returns the summary."""
+    with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
+            warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        labels = read_labels(data)
+        train = read_examples(data, "train")
+        known = [example for example in train if example.labelled]
+        if not known:
+            raise DataError(f"{data.path} holds no train row with a label; check what prepare dropped, and why")
+
+        def opened(seed: int) -> LabelModel:
+            return open_label_model(model, labels, seed=seed, max_length=spec.max_length)
+
+        job = Job(open=opened, train=known, unlabelled=[example for example in train if not example.labelled],
+                  validation=read_examples(data, "validation"), test=read_examples(data, "test"), spec=spec,
+                  folder=folder, cache=cache, root=root, progress=progress, watch=watch, seed=spec.seed)
+        fitted = fit_once(job) if spec.strategy is None else spec.strategy.run(fit_once, job)
+        save_label_model(fitted.model, folder / "best")
+        for name, content in fitted.artifacts.items():
+            write_json(folder / name, content)
+        write_json(folder / "environment.json", environment(runtime.start()))
+        if fitted.value is not None:
+            progress.say(f"  validation {fitted.model.task.metric} {fitted.value:.4f}"
+                         + (f", {fitted.summary['gap']['sentence']}" if fitted.summary.get("gap") else ""))
+        return {"strategy": spec.strategy.kind if spec.strategy else "once", **fitted.summary}
