@@ -27,7 +27,6 @@ FAMILIES = {
     "VGG16": (32, ["block1", "block2", "block3", "block4", "block5"]),
     "InceptionV3": (75, ["stem", *(f"mixed{n}" for n in range(11))]),
     "EfficientNetB0": (32, ["stem", *(f"block{n}" for n in range(1, 8)), "top"]),
-    "ResNet50": (32, ["stem", "conv2", "conv3", "conv4", "conv5"]),
 }
 
 
@@ -43,6 +42,15 @@ def test_groups_cover_freeze_and_come_back(name, tmp_path):
     assert not [n for n, _ in backbone.named_parameters() if "moving" in n or n.endswith(".mean")]
     check_freezing(backbone, rows, len(groups) // 2)
     check_round_trip(backbone, rows, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "size", "first", "last"), [("MobileNetV2", 32, "stem", "top"),
+                                                             ("ResNet50", 32, "stem", "conv5")])
+def test_other_networks_of_keras_applications_have_groups(name, size, first, last):
+    backbone = open_image_backbone(f"keras:{name}", image_size=size)
+    check_groups(backbone)
+    groups = list(backbone.groups())
+    assert (groups[0], groups[-1]) == (first, last)
 
 
 def small(classes=3, size=32, head=True):

@@ -177,8 +177,9 @@ def _layer_groups(names: list[str], weighted: list[bool]) -> list[str]:
     joins = any(_JOIN.match(name) for name in names)
     if len({group for group in found if group and group != "top"}) < 2:
         total, seen, parts = max(sum(weighted), 1), 0, []
+        count = min(PARTS, total)
         for has in weighted:
-            parts.append(f"part{min(seen * PARTS // total, PARTS - 1) + 1}")
+            parts.append(f"part{min(seen * count // total, count - 1) + 1}")
             seen += has
         return parts
     if joins:  # an Inception block's branches stand before the layer in which they meet

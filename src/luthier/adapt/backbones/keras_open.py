@@ -71,13 +71,12 @@ def _fill(files: SourceFiles, model: Any) -> None:
 
         found = saved_weights(files.folder)
         wanted = [(weight.name, tuple(weight.shape)) for weight in model.weights]
-        there = [(name.split(":")[0].rpartition("/")[2], value.shape) for name, value in found[:len(wanted)]]
-        if there != wanted:
-            at = next((i for i, (one, two) in enumerate(zip(wanted, there)) if one != two), len(there))
-            given = f"has {there[at][0]} {there[at][1]}" if at < len(there) else "ends"
-            raise ModelError(f"model '{files.source}': {files.folder} is not that network: where it has "
-                             f"{model.weights[at].path} {wanted[at][1]}, the SavedModel {given}")
-        for weight, (_, value) in zip(model.weights, found):
+        there = [(name.split(":")[0].rpartition("/")[2], value.shape) for name, value in found]
+        starts = [at for at in range(len(there) - len(wanted) + 1) if there[at:at + len(wanted)] == wanted]
+        if not starts:  # what stands before and behind, such as a normalisation and a head, does not matter
+            raise ModelError(f"model '{files.source}': {files.folder} is not that network: its {len(there)} weights "
+                             f"hold no run of {len(wanted)} with the names and shapes of {files.name}'s")
+        for weight, (_, value) in zip(model.weights, found[starts[0]:]):
             weight.assign(value)
         return
     _load_weights(files, model, files.folder)
@@ -136,7 +135,7 @@ def _load(keras: Any, files: SourceFiles, file: Path) -> Any:
             raise ValueError("it has no fixed inputs; build it with keras.Input and save it again")
     except (ValueError, TypeError, OSError, KeyError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"model '{files.source}': {files.folder} cannot be opened by Keras: {reason}") from None
+        raise ModelError(f"model '{files.source}': {files.folder} cannot be opened by Keras: {reason:.200}") from None
     if file.suffix == ".keras":
         _load_weights(files, model, file)
     return model

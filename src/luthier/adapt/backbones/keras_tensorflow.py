@@ -26,8 +26,19 @@ found = tensorflow.saved_model.load(sys.argv[1]).variables
 numpy.savez(sys.argv[2], names=numpy.array([v.name for v in found]), **{str(i): v.numpy() for i, v in enumerate(found)})
 """
 _LEGACY = """
-import sys, tf_keras
+import json, sys, h5py, tf_keras
 tf_keras.models.load_model(sys.argv[1], compile=False).save(sys.argv[2])
+def walk(node):
+    if isinstance(node, dict):
+        if node.get("class_name") == "DepthwiseConv2D":  # Keras 2 wrote a field there that Keras 3 refuses
+            node["config"].pop("groups", None)
+        node = list(node.values())
+    for inner in node if isinstance(node, list) else ():
+        walk(inner)
+with h5py.File(sys.argv[2], "r+") as file:
+    config = json.loads(file.attrs["model_config"])
+    walk(config)
+    file.attrs["model_config"] = json.dumps(config)
 """
 _EXPORT = """
 import sys, keras
