@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,12 +9,11 @@ import numpy as np
 import torch
 
 from luthier.adapt.backbones.base import Row
+from luthier.adapt.kept_features import KeptFeatures, row_key
 from luthier.adapt.network import LabelModel
 from luthier.progress import Progress, Silent
 from luthier.store import Cache
-from luthier.types import digest
 
-VERSION = 1
 BATCH_TOKENS = 4096
 BATCH_ROWS = 128
 
@@ -75,29 +72,26 @@ def features(model: LabelModel, rows: Sequence[Row], *, cache: Cache | None = No
              progress: Progress = Silent(), what: str = "features") -> np.ndarray:
     """Pooled features float32 [rows, width], in evaluation mode.
 
-    Kept in `cache` for a model whose weights are known (`fingerprint`), under the content of all rows together: the
-    head, searches over heads, folds and self-training then cost seconds.
+    Kept in `cache` row by row for a model whose weights are known (`fingerprint`): the head, searches over heads,
+    folds and self-training then cost seconds.
     """
     if not rows:
         return np.zeros((0, model.module.backbone.width), dtype=np.float32)
-    key = ""
-    if cache is not None and model.fingerprint:
-        content = hashlib.blake2b(digest_size=20)
-        for row in rows:
-            data = np.asarray(row.data)
-            content.update(f"{data.dtype}{data.shape}".encode())
-            content.update(np.ascontiguousarray(data).tobytes())
-        dtype = str(next(model.module.backbone.parameters()).dtype)
-        key = digest("features", str(VERSION), model.fingerprint, dtype, content.hexdigest(), length=40)
-        kept = cache.get(key)
-        if kept is not None:
-            return np.load(io.BytesIO(kept), allow_pickle=False)
-    found = np.stack(_each(model, rows, model.module.features, progress=progress, what=what)).astype(np.float32)
-    if key and cache is not None:
-        out = io.BytesIO()
-        np.save(out, found, allow_pickle=False)
-        cache.put(key, out.getvalue())
-    return found
+
+    def compute(some: Sequence[Row]) -> np.ndarray:
+        return np.stack(_each(model, some, model.module.features, progress=progress, what=what)).astype(np.float32)
+
+    if cache is None or not model.fingerprint:
+        return compute(rows)
+    kept = KeptFeatures(cache, model.fingerprint, str(next(model.module.backbone.parameters()).dtype))
+    keys = [row_key(row) for row in rows]
+    found = kept.find(keys)
+    new = {key: row for key, row in zip(keys, rows) if key not in found}
+    if new:
+        values = compute([*new.values()])
+        kept.add([*new], values)
+        found.update(zip(new, values))
+    return np.stack([found[key] for key in keys])
 
 
 def probabilities(values: np.ndarray, *, multi_label: bool = False, temperature: float = 1.0) -> np.ndarray:
