@@ -134,6 +134,7 @@ def test_the_summary_says_what_random_search_found_with_the_same_seed(tmp_path):
     chance = run(tmp_path / "b", bowl, FIVE, searcher="random", trials=30)[1]
     result = summarised(space, tpe, "lower", compared=chance)
     assert result["best"]["value"] == min(trial.value for trial in tpe) == result["best_so_far"][-1]
+    assert result["equals"] == 0
     assert result["random"]["best"]["value"] == min(trial.value for trial in chance)
     assert ("ahead" in result["random"]["sentence"]) == (result["best"]["value"] < result["random"]["best"]["value"])
     assert best_so_far(tpe, "lower") == sorted(best_so_far(tpe, "lower"), reverse=True)

@@ -59,6 +59,7 @@ def test_no_searcher_repeats_a_point_and_all_end_with_a_finite_space(tmp_path, k
     assert sorted(texts(trials)) == sorted(text for text in ALL if '"a":3' not in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_kill_9_loses_no_trial_and_doubles_none(tmp_path, workers):
     """Killed again and again in the middle of trials: every point of the grid exactly once, finished ones kept."""
@@ -136,6 +137,7 @@ def test_a_trial_that_runs_out_of_time_is_cut_and_continued_with_a_larger_budget
     assert [trial.state for trial in more] == ["done"] * 3 and more[1].point == trials[1].point
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_dies_twice_fails_and_the_others_go_on(tmp_path):
     trials = toy(tmp_path, "grid", space={"a": {"int": [0, 2]}, "b": {"choice": ["x", "y"]}}, poison="x", workers=2,
                  trials=0)

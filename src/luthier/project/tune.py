@@ -320,6 +320,9 @@ def text_of(tuned: Tuned, applied: Sequence[str] = ()) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in sorted(result["counts"].items()))
     lines = [f"Best of {len(result['trials'])} trials ({counts}): {result['metric']} {best['value']:.4g}, trial "
              f"{best['trial']}", *(f"  {path} = {flow(value)}" for path, value in tuned.overrides.items())]
+    if result["equals"]:
+        lines.append(f"{result['equals']} other trial{'s' if result['equals'] > 1 else ''} reached the same value; the "
+                     "earliest is taken")
     if result["importance"]:
         shares = ", ".join(f"{path} {100 * share:.0f} %" for path, share in
                            sorted(result["importance"].items(), key=lambda item: -item[1]))

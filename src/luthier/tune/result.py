@@ -73,6 +73,7 @@ def summarised(space: Space, trials: Sequence[Trial], better: Better, *, compare
     result: dict[str, Any] = {
         "better": better, "counts": counts, "seconds": round(sum(trial.seconds for trial in trials), 1),
         "best": None if best is None else {**described(best), "overrides": space.overrides(best.point)},
+        "equals": sum(trial.state == "done" and trial.value == best.value for trial in trials) - 1 if best else 0,
         "best_so_far": best_so_far(trials, better), "importance": shares, "importance_note": note,
         "trials": [described(trial) for trial in trials],
     }
