@@ -117,8 +117,16 @@ class Project:
         progress = progress or Silent()
         made: dict[str, Artifact] = {}
         for stage in needed(to):
-            progress.say(f"[{stage}]", stage=stage)
             began = time.monotonic()
+            if self.spec.task.labelled and stage in ("ingest", "index"):
+                if stage == "ingest":  # the rows of a labelled task are read by prepare's makers
+                    made[stage] = self._calls(Silent())[stage](made)
+                    self._remember(stage, made[stage])
+                if to == stage:
+                    raise UsageError(f"the task '{self.spec.task.type}' has no stage '{stage}': its rows are read by "
+                                     "prepare; run: luthier prepare")
+                continue
+            progress.say(f"[{stage}]", stage=stage)
             if stage == "index" and not made["prepare"].summary["passages"]:
                 progress.say("  no documents, so no index; retrieval is left out")
                 continue
@@ -143,8 +151,9 @@ class Project:
         from luthier.prepare.base import prepare
         from luthier.train.base import train
 
+        sources = () if spec.task.labelled else spec.ingest.sources
         return {
-            "ingest": lambda made: ingest([self.root / source for source in spec.ingest.sources], spec.ingest,
+            "ingest": lambda made: ingest([self.root / source for source in sources], spec.ingest,
                                           **common),
             "prepare": lambda made: prepare(made["ingest"], spec.task, spec.prepare, rag=spec.rag,
                                             index=spec.index, **rooted),

@@ -22,11 +22,15 @@ from luthier.errors import LuthierError
 from luthier.models.sources import cache_folder, resolve
 from luthier.project.base import STAGES, Done, Project, needed
 from luthier.store import Artifact, Store
+from luthier.task import LABELLED
 from luthier.types import read_jsonl
 
 DEFAULT_RATES = {"ingest": 4e5, "prepare": 1200.0, "index": 1500.0, "train": 150.0, "evaluate": 30.0}
 """Units per second: bytes read, words prepared, words embedded, tokens trained, tokens generated."""
 UNITS = {"ingest": "bytes", "prepare": "words", "index": "words", "train": "tokens", "evaluate": "generated tokens"}
+ROW_RATES = {"prepare": 3000.0, "train": 30.0, "train-head": 150.0, "evaluate": 80.0}
+"""The same for labelled tasks, in rows per second: of a table prepared, trained once (`train-head`: by a head on frozen
+features, which are computed once), and tested."""
 TOKENS_PER_WORD = 1.45
 
 
@@ -96,7 +100,8 @@ def check(project: Project) -> Check:
 
     stages = calls._calls(Silent())
     for stage in STAGES[:-1]:
-        if stage == "index" and "prepare" in made and not made["prepare"].summary["passages"]:
+        if stage == "index" and (project.spec.task.labelled or (
+                "prepare" in made and not made["prepare"].summary["passages"])):
             states[stage] = "not needed"
             continue
         if any(states[before] not in ("kept", "not needed") for before in needed(stage)[:-1]):
@@ -121,8 +126,11 @@ def check(project: Project) -> Check:
             steps.append(Step(stage, states[stage], None if free else 20.0))
         else:
             units = work[stage]
-            steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[stage],
-                              f"{units:,.0f} {UNITS[stage]}"))
+            unit = "rows" if project.spec.task.labelled else UNITS[stage]
+            steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[_rate(project, stage)],
+                              f"{units:,.0f} {unit}"))
+    if project.spec.task.labelled:
+        steps = [step for step in steps if step.stage not in ("ingest", "index")]
     memory, disk = _room(project)
     if disk and shutil.disk_usage(project.root).free < disk * 1e9:
         problems.append(f"the run needs about {disk:.1f} GB of disk, "
@@ -143,12 +151,15 @@ def _released(project: Project, made: Mapping[str, Artifact]) -> bool:
 def _missing(project: Project) -> list[str]:
     """Extras and models that the run needs and cannot find."""
     problems = []
-    for module, extra in (("pypdfium2", "ingest"), ("bm25s", "index"), ("torch", "train"), ("peft", "train"),
-                          ("accelerate", "train"), ("fastapi", "serve")):
+    labelled = project.spec.task.labelled
+    documents = (("sklearn", "train"),) if labelled else (("pypdfium2", "ingest"), ("bm25s", "index"))
+    images = (("PIL", "images"),) if project.spec.task.type == "image" else ()
+    for module, extra in (*documents, *images, ("torch", "train"), ("peft", "train"), ("accelerate", "train"),
+                          ("fastapi", "serve")):
         if importlib.util.find_spec(module) is None:
             problems.append(f"the Python package '{module}' is missing; install it with: "
                             f"pip install 'luthier[{extra}]'")
-    if not problems and not project.spec.index.encoder.startswith("hub:"):
+    if not problems and not labelled and not project.spec.index.encoder.startswith("hub:"):
         try:
             resolve(project.spec.index.encoder, purpose="encoder", root=project.root)
         except LuthierError as error:
@@ -159,6 +170,8 @@ def _missing(project: Project) -> list[str]:
 def _work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
     """Units of work per stage; exact where the stage before is made, estimated from file sizes otherwise."""
     spec = project.spec
+    if spec.task.labelled:
+        return _row_work(project, made)
     work: dict[str, float] = {"ingest": float(_bytes(project))}
     words = float(made["ingest"].summary["words"]) if "ingest" in made else work["ingest"] / 12
     work["prepare"], work["index"] = words, words
@@ -180,6 +193,34 @@ def _work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
     return work
 
 
+def _rate(project: Project, stage: str) -> str:
+    """Name of a stage's rate: labelled tasks work in rows, and each task and base model at its own speed."""
+    task = project.spec.task
+    if not task.labelled:
+        return stage
+    head = "-head" if stage == "train" and project.spec.train.plan.kind == "head" else ""
+    return f"{stage}{head}:{task.type}"
+
+
+def _row_work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
+    """Rows per stage of a labelled task; before prepare has counted them, one for every 80 bytes of a table, and one
+    for every file in a folder."""
+    train = project.spec.train
+    if "prepare" in made:
+        counts = dict(made["prepare"].summary)
+    else:
+        whole = 0.0
+        for maker in project.spec.prepare.makers:
+            path = project.root / str(getattr(maker, "path", ""))
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else []
+            whole += len(files) or (path.stat().st_size / 80 if path.is_file() else 0)
+        counts = {"examples": whole, "train": whole * 0.75, "validation": whole * 0.1, "test": whole * 0.15}
+    rows = float(counts["train"])
+    passes = 1.0 if train.plan.kind == "head" else float(train.epochs)
+    return {"prepare": float(counts["examples"]), "train": rows * passes + 2 * passes * float(counts["validation"]),
+            "evaluate": rows + float(counts["validation"]) + float(counts["test"])}
+
+
 def _bytes(project: Project) -> int:
     total = 0
     for source in project.spec.ingest.sources:
@@ -193,8 +234,10 @@ def _room(project: Project) -> tuple[float | None, float | None]:
     """(memory, disk) in GB from the size of the base model's weights; None for a model that is not here yet."""
     if project.spec.adapt.model.startswith("hub:"):
         return None, None
+    task = project.spec.task
+    purpose = "chat" if not task.labelled else "image" if task.type == "image" else "encoder"
     try:
-        folder = resolve(project.spec.adapt.model, root=project.root).folder
+        folder = resolve(project.spec.adapt.model, purpose=purpose, root=project.root).folder
     except LuthierError:
         return None, None
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
@@ -210,7 +253,9 @@ def rates_of(folder: Path) -> dict[str, float]:
     if file.is_file():
         for row in read_jsonl(file):
             found.setdefault(row["stage"], []).append(row["units"] / max(row["seconds"], 1e-3))
-    return {stage: median(found[stage][-7:]) if found.get(stage) else rate for stage, rate in DEFAULT_RATES.items()}
+    rows = {f"{stage}:{task}": rate for stage, rate in ROW_RATES.items() for task in LABELLED}
+    return {stage: median(found[stage][-7:]) if found.get(stage) else rate
+            for stage, rate in {**DEFAULT_RATES, **rows}.items()}
 
 
 def record(project: Project, done: Done) -> None:
@@ -222,8 +267,11 @@ def record(project: Project, done: Done) -> None:
     units = _work(project, made).get(done.stage, 0.0)
     if units <= 0:
         return
-    forecast = units / rates_of(cache_folder())[done.stage]
-    row = {"stage": done.stage, "units": units, "seconds": done.seconds, "at": round(time.time())}
+    rate = _rate(project, done.stage)
+    if rate not in rates_of(cache_folder()):
+        return
+    forecast = units / rates_of(cache_folder())[rate]
+    row = {"stage": rate, "units": units, "seconds": done.seconds, "at": round(time.time())}
     for file, text in ((cache_folder() / "rates.jsonl", row),
                        (project.state / "forecasts.jsonl", {**row, "forecast": forecast})):
         try:

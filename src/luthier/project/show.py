@@ -117,6 +117,11 @@ def headline(done: Done, project: Project) -> str:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.get("set_aside", {}).items()))
         return f"{summary['documents']} documents, {summary['words']:,} words" + (
             f"; {aside} set aside: {reasons}" if aside else "")
+    if done.stage == "prepare" and "labels" in summary:
+        aside = f", {summary['unlabelled']:,} unlabelled" if summary["unlabelled"] else ""
+        gone = f"; {summary['dropped']:,} rows left out, with reasons" if summary["dropped"] else ""
+        return (f"{summary['labels']} labels; rows: {summary['train']:,} train, {summary['validation']:,} validation, "
+                f"{summary['test']:,} test{aside}{gone}")
     if done.stage == "prepare":
         return (f"{summary['passages']} passages; examples: {summary['train']} train, {summary['validation']} "
                 f"validation, {summary['test']} test ({summary['disjoint']}-disjoint)")
@@ -124,6 +129,10 @@ def headline(done: Done, project: Project) -> str:
         return f"{summary['passages']} passages searchable"
     if done.stage == "adapt":
         return f"{summary['name']}, {summary['parameters'] / 1e6:,.0f} M parameters"
+    if done.stage == "train" and summary.get("validation"):
+        found = summary["validation"]
+        return (f"{summary['steps']:,} updates, validation {found['metric']} {found['value']:.3f} "
+                f"(n = {found['n']:,})")
     if done.stage == "train":
         before, best = summary.get("validation_before"), summary.get("validation_best")
         loss = f", validation loss {before:.3f} → {best:.3f}" if before is not None and best is not None else ""

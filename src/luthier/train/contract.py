@@ -221,13 +221,14 @@ def _loss(learner: Learner, examples: Sequence[Rendered], layout: Any) -> float:
         return float(learner.objective(batch.to(learner.runtime.device), 1.0))
 
 
-def check_accumulation(learner: Learner, probe: Sequence[Rendered], *, tolerance: float = 1e-5,
+def check_accumulation(learner: Learner, probe: Sequence[Any], *, longest: int, tolerance: float = 1e-5,
                        coarse: float = 5e-2) -> Finding:
     """Point 6: loss and gradient of an update in several passes equal those of the same update in one pass (relative;
-    the gradient's norm of difference within 10 times `tolerance`). In float32 and without dropout."""
+    the gradient's norm of difference within 10 times `tolerance`). In float32 and without dropout. `longest` is the
+    size in tokens of the largest example, which then fills a pass by itself."""
     with in_float32(learner.module) as exact:
         (whole, gradient, _), (parts, summed, number) = (
-            _gradient(learner, probe, tokens) for tokens in (1 << 30, max(len(example.ids) for example in probe)))
+            _gradient(learner, probe, tokens) for tokens in (1 << 30, longest))
     limit = tolerance if exact else coarse
     by_loss = abs(whole - parts) / max(abs(whole), 1e-9)
     by_gradient = float((gradient - summed).norm() / gradient.norm().clamp_min(1e-12))
@@ -237,7 +238,7 @@ def check_accumulation(learner: Learner, probe: Sequence[Rendered], *, tolerance
                     loss=by_loss, gradient=by_gradient, passes=number)
 
 
-def _gradient(learner: Learner, probe: Sequence[Rendered], pass_tokens: int) -> tuple[float, torch.Tensor, int]:
+def _gradient(learner: Learner, probe: Sequence[Any], pass_tokens: int) -> tuple[float, torch.Tensor, int]:
     """Loss and gradient of one update with passes of a given size; the learner is left as it was."""
     before, training = learner.feed.pass_tokens, learner.module.train
     learner.module.train = lambda mode=True: training(False)  # without dropout, or the two would differ by chance

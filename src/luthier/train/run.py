@@ -132,7 +132,8 @@ class _Run:
 
     def check_updates(self) -> None:
         """Points 5, 6 and, in small, 10."""
-        self.contract.add(self._packing(), contract.check_accumulation(self.learner, self.probe))
+        self.contract.add(self._packing(), contract.check_accumulation(
+            self.learner, self.probe, longest=max(len(example.ids) for example in self.probe)))
         if self.spec.verify_resume and not (self.folder / streams.CHECKPOINT).exists():
             file = self.folder / "resume-check.safetensors"
             memory = streams.Memory()

@@ -158,7 +158,7 @@ class _Fit:
         if self.model.task.type in ("embed", "image") or self.head_only or len(small) < 2:
             return contract.Finding(6, "does not apply", "every update goes through the model in one pass", {})
         with _still(self.learner):
-            return contract.check_accumulation(self.learner, small)  # type: ignore[arg-type]
+            return contract.check_accumulation(self.learner, small, longest=max(row.size for row in small))
 
     def fit(self) -> streams.Memory:
         """The loop with its filters, from the beginning or from the last checkpoint."""

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from luthier.adapt.base import read_facts
 from luthier.adapt.labelled import open_label_model, save_label_model
 from luthier.adapt.network import LabelModel
 from luthier.errors import DataError
@@ -13,12 +14,14 @@ from luthier.prepare.base import read_examples
 from luthier.prepare.labels import read_labels
 from luthier.progress import Progress
 from luthier.store import Artifact, Cache, write_json
+from luthier.task import Task
 from luthier.train import runtime
 from luthier.train.base import Train
 from luthier.train.labelled.base import Job
 from luthier.train.labelled.fit import fit_once
 from luthier.train.run import environment
 from luthier.train.seams import Watch
+from luthier.types import Example
 
 
 def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path,
@@ -29,7 +32,12 @@ def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, 
         warnings.filterwarnings("ignore", category=FutureWarning)
         labels = read_labels(data)
         train = read_examples(data, "train")
-        known = [example for example in train if example.labelled]
+        task = Task(**read_facts(model)["task"])
+
+        def usable(example: Example) -> bool:  # a row of none of the classes is there to be recognised as such
+            return example.labelled and (task.multi_label or example.labels != ())
+
+        known = [example for example in train if usable(example)]
         if not known:
             raise DataError(f"{data.path} holds no train row with a label; check what prepare dropped, and why")
 
@@ -37,7 +45,7 @@ def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, 
             return open_label_model(model, labels, seed=seed, max_length=spec.max_length)
 
         job = Job(open=opened, train=known, unlabelled=[example for example in train if not example.labelled],
-                  validation=read_examples(data, "validation"), test=read_examples(data, "test"), spec=spec,
+                  validation=[example for example in read_examples(data, "validation") if usable(example)], test=read_examples(data, "test"), spec=spec,
                   folder=folder, cache=cache, root=root, progress=progress, watch=watch, seed=spec.seed)
         fitted = fit_once(job) if spec.strategy is None else spec.strategy.run(fit_once, job)
         save_label_model(fitted.model, folder / "best")
