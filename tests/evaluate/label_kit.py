@@ -113,6 +113,8 @@ def kit(folder: Path, task: Task, examples: Sequence[Example], source: Path, *, 
 
     def make(at: Path) -> dict[str, Any]:
         opened = open_label_model(model, read_labels(data), seed=1)
+        if task.type == "image":
+            opened.processor.root = folder  # type: ignore[attr-defined]
         train = [e for e in examples if e.split == "train" and e.labelled]
         rows = opened.rows(train)
         step = torch.optim.AdamW(opened.module.parameters(), lr=5e-3)

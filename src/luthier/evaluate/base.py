@@ -114,7 +114,8 @@ def _evaluate_labels(*, data: Artifact, model: Artifact, run: Artifact | None, t
                               progress=progress)
 
     return store.build("evaluate", version=VERSION, spec=spec, make=make,
-                       inputs={"data": data, "model": model, "run": run or "none", "task": task.dump()})
+                       inputs={"data": data, "model": model, "run": run or "none", "task": task.dump(),
+                               "zero_shot": spec.labels.zero_shot.fingerprint(root) if spec.labels.zero_shot else ""})
 
 
 def read_report(artifact: Artifact) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -39,6 +40,14 @@ class ZeroShot(Spec):
     """Environment variable that holds the endpoint's key; null for an endpoint without one."""
     instruction: str = "Which of these classes does the text belong to?"
     """What the model is asked, before the list of classes and the text."""
+
+    def fingerprint(self, root: Path) -> str:
+        """Identifies the files of a model on this machine; empty for an endpoint. ModelError when it is missing."""
+        if self.base_url is not None:
+            return ""
+        from luthier.models.sources import resolve
+
+        return resolve(self.model, root=root).fingerprint
 
 
 class LabelEvaluate(Spec):

@@ -47,6 +47,7 @@ class Bench:
     foreign: list[Example]
     """Test rows that belong to none of the classes."""
     facts: dict[str, Any]
+    data: Artifact
     model: Artifact
     run: Artifact | None
     store: Store
@@ -56,6 +57,25 @@ class Bench:
 
     def wants(self, system: str) -> bool:
         return system in self.spec.labels.systems
+
+    def open_base(self, labels: Sequence[str]) -> Any:
+        """The base model before training, with a head that nobody reads."""
+        from luthier.adapt.labelled import open_label_model
+
+        return self._placed(open_label_model(self.model, labels, seed=0))
+
+    def open_tuned(self) -> Any:
+        """The trained model of the run."""
+        from luthier.adapt.labelled import load_label_model
+
+        assert self.run is not None
+        return self._placed(load_label_model(self.run.path / "best"))
+
+    def _placed(self, model: Any) -> Any:
+        """Image paths start from the project folder."""
+        if hasattr(model.processor, "root"):
+            model.processor.root = self.root
+        return model
 
     def targets(self, examples: Sequence[Example]) -> np.ndarray:
         """int64 [n], or bool [n, classes] with several labels a row."""
@@ -110,8 +130,8 @@ def open_bench(*, data: Artifact, model: Artifact, run: Artifact | None, task: T
         "labels": len(labels), "excluded": {"unknown label": unknown} if unknown else {},
     }
     return Bench(task=task, spec=spec, labels=labels, train=by["train"], validation=by["validation"], test=chosen,
-                 foreign=_chosen(foreign, spec), facts=facts, model=model, run=run, store=store, root=root,
-                 progress=progress, notes=notes)
+                 foreign=_chosen(foreign, spec), facts=facts, data=data, model=model, run=run, store=store,
+                 root=root, progress=progress, notes=notes)
 
 
 def _is_foreign(example: Example, task: Task) -> bool:

@@ -96,20 +96,23 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, multi_label: bool =
     """The temperature that makes the targets likeliest: a safeguarded Newton iteration on one convex scalar problem.
 
     `logits` [n, classes]; `targets` int [n], or 0/1 [n, classes] with `multi_label`. The loss is convex in the inverse
-    temperature b: its slope is the mean of b-weighted logits minus the target's, its curvature their variance.
-    Returns 1.0 for no rows; the ends of the allowed range where rows are separated (or all wrong).
+    temperature b: its slope is the mean of b-weighted logits minus the target's, its curvature their variance. Targets
+    are softened by one row in n + 2 (Platt 1999), or n rows that are all right would make every answer certain.
+    Returns 1.0 for no rows; an end of the allowed range where every row is wrong.
     """
     logits = np.asarray(logits, dtype=np.float64)
     if not logits.size:
         return 1.0
+    soft = 1 / (len(logits) + 2)
     if multi_label:
-        wanted = np.asarray(targets, dtype=np.float64)
+        wanted = np.asarray(targets, dtype=np.float64) * (1 - 2 * soft) + soft
 
         def slopes(b: float) -> tuple[float, float]:
             p = sigmoid(b * logits)
             return float(((p - wanted) * logits).sum()), float((p * (1 - p) * logits**2).sum())
     else:
-        told = logits[np.arange(len(logits)), np.asarray(targets, dtype=np.int64)]
+        told = (1 - soft) * logits[np.arange(len(logits)), np.asarray(targets, dtype=np.int64)]
+        told += soft * logits.mean(1)
 
         def slopes(b: float) -> tuple[float, float]:
             p = softmax(b * logits)

@@ -27,8 +27,8 @@ class Tuned:
     foreign: np.ndarray
     """Logits [n, classes] of the rows that belong to no class."""
     temperature: float
-    features: tuple[np.ndarray, np.ndarray, np.ndarray] | None
-    """Pooled features of the train, test and foreign rows, where there are foreign rows."""
+    features: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None
+    """Pooled features of the train, validation, test and foreign rows, where there are foreign rows."""
     cpu_s: float
 
 
@@ -48,6 +48,8 @@ def classify(bench: Bench) -> Found:
     right = test.targets
     cache = bench.store.cache("label-baselines")
     content, spec, classes = baselines.content(train, validation, test), bench.spec.labels, len(bench.labels)
+    if bench.task.type == "image":  # rows name files, and the data's id knows what is in them
+        content += bench.data.id
     said: dict[str, Said] = {}
     outside: dict[str, np.ndarray] = {}
 
@@ -62,7 +64,8 @@ def classify(bench: Bench) -> Found:
     if bench.wants("tfidf") and bench.task.type == "classify":
         add("tfidf", [str(spec.tfidf_c)], lambda: baselines.tfidf(train, validation, test, classes, spec.tfidf_c))
     if bench.wants("zero_shot") and spec.zero_shot is not None and bench.task.type == "classify":
-        add("zero_shot", [canonical(spec.zero_shot.dump())], lambda: _zero_shot(bench, test))
+        add("zero_shot", [canonical(spec.zero_shot.dump()), spec.zero_shot.fingerprint(bench.root)],
+            lambda: _zero_shot(bench, test))
     if bench.task.type == "image" and (bench.wants("pixels") or bench.wants("tfidf")):
         add("pixels", [str(spec.features_c)], lambda: _pixels(bench, (train, validation, test)))
     if bench.wants("features"):
@@ -72,7 +75,8 @@ def classify(bench: Bench) -> Found:
         bench.progress.say("  tuned")
         tuned, latency = _tuned(bench, validation, test)
         calibrated = probabilities(tuned.test, bench.task.multi_label, tuned.temperature)
-        said["tuned"] = Said(_answers(right, calibrated, bench), {"cpu_s": round(tuned.cpu_s, 1)})
+        facts = {"cpu_s": round(tuned.cpu_s, 1)} if tuned.cpu_s else {}
+        said["tuned"] = Said(_answers(right, calibrated, bench), facts)
         outside["tuned"] = probabilities(tuned.validation, bench.task.multi_label, tuned.temperature)
     return Found(said, outside, tuned, latency)
 
@@ -84,9 +88,7 @@ def _answers(right: np.ndarray, probs: np.ndarray, bench: Bench) -> Classes | Se
 
 def _features(bench: Bench, splits: Sequence[Split]) -> Fit:
     from luthier.adapt import predict
-    from luthier.adapt.labelled import open_label_model
-
-    base = open_label_model(bench.model, bench.labels, seed=0)
+    base = bench.open_base(bench.labels)
     values = [predict.features(base, base.rows(split.examples, targets=False), cache=bench.store.cache("features"),
                                progress=bench.progress, what="features of the base model") for split in splits]
     train, validation, test = splits
@@ -94,9 +96,7 @@ def _features(bench: Bench, splits: Sequence[Split]) -> Fit:
 
 
 def _pixels(bench: Bench, splits: Sequence[Split]) -> Fit:
-    from luthier.adapt.labelled import open_label_model
-
-    processor = open_label_model(bench.model, bench.labels, seed=0).processor
+    processor = bench.open_base(bench.labels).processor
     values = [baselines.pixels(split.examples, lambda example: processor.read(example).data) for split in splits]
     train, validation, test = splits
     return baselines.on_features(values, train, validation, test, len(bench.labels), bench.spec.labels.features_c)
@@ -113,38 +113,32 @@ def _zero_shot(bench: Bench, test: Split) -> Fit:
                {"model": spec.model, "cpu_s": round(time.process_time() - began, 1)})
 
 
-def open_run(bench: Bench) -> Any:
-    """The tuned model of the run."""
-    from luthier.adapt.labelled import load_label_model
-
-    assert bench.run is not None
-    return load_label_model(bench.run.path / "best")
-
-
 def _tuned(bench: Bench, validation: Split, test: Split) -> tuple[Tuned, dict[str, Any]]:
     from luthier.adapt import predict
     from luthier.adapt.backbones.base import Row
 
-    model = open_run(bench)
+    model = bench.open_tuned()
     order = [model.labels.index(label) for label in bench.labels]
 
     def rows(examples: Sequence[Example]) -> list[Any]:
         return model.rows(examples, targets=False)
 
     def ask(some: list[Any], what: str) -> np.ndarray:
+        if not some:
+            return np.zeros((0, len(order)), dtype=np.float32)
         return predict.logits(model, some, progress=bench.progress, what=what)[:, order]
 
-    outside = ask(rows(validation.examples), "validation rows")
     features = None
-    began = time.process_time()
     if bench.foreign:  # one pass gives the features, and the head makes logits of them
         parts = [predict.features(model, rows(examples), progress=bench.progress, what="features of the tuned model")
-                 for examples in (bench.train, test.examples, bench.foreign)]
-        features = parts[0], parts[1], parts[2]
+                 for examples in (bench.train, validation.examples, test.examples, bench.foreign)]
+        features = parts[0], parts[1], parts[2], parts[3]
         finished = [[Row(str(at), value, 1) for at, value in enumerate(part)] for part in parts[1:]]
-        inside, foreign = (ask(one, "test rows") for one in finished)
+        outside, inside, foreign = (ask(one, "rows") for one in finished)
         cpu_s = 0.0
     else:
+        outside = ask(rows(validation.examples), "validation rows")
+        began = time.process_time()
         inside, foreign = ask(rows(test.examples), "test rows"), np.zeros((0, len(order)), dtype=np.float32)
         cpu_s = time.process_time() - began
     multi = bench.task.multi_label

@@ -64,15 +64,13 @@ def search(bench: Bench) -> tuple[dict[str, Said], dict[str, Any]]:
         index = Keywords.build(texts, language=bench.task.language)
         add("bm25", lambda some: np.stack([index.scores(query.question) for query in some]), began)
     if bench.wants("base"):
-        from luthier.adapt.labelled import open_label_model
-
         bench.progress.say("  base")
-        add("base", *_by_vectors(bench, open_label_model(bench.model, (), seed=0), texts, queries))
+        add("base", *_by_vectors(bench, bench.open_base(()), texts, queries))
     if bench.run is not None and bench.wants("tuned"):
-        from luthier.evaluate.labels.classes import open_run, waiting
+        from luthier.evaluate.labels.classes import waiting
 
         bench.progress.say("  tuned")
-        model = open_run(bench)
+        model = bench.open_tuned()
         add("tuned", *_by_vectors(bench, model, texts, queries))
         latency = waiting(bench, model)
     return said, latency

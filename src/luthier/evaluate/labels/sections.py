@@ -159,7 +159,7 @@ def out_of_scope(bench: Bench, tuned: Tuned, right: np.ndarray) -> dict[str, Any
     centres = None
     if tuned.features is not None:
         centres = thresholds.class_centres(tuned.features[0], bench.targets(bench.train), len(bench.labels))
-    own = (None, None, None) if tuned.features is None else (None, tuned.features[1], tuned.features[2])
+    own = (None, None, None) if tuned.features is None else tuned.features[1:]
     for name, logits, features in zip(("validation", "test", "foreign"), (tuned.validation, tuned.test, tuned.foreign),
                                       own, strict=True):
         probs = probabilities(logits, False, tuned.temperature)

@@ -28,10 +28,10 @@ def tag(bench: Bench) -> tuple[dict[str, Said], dict[str, Any]]:
     if bench.run is not None and bench.wants("tuned"):
         from luthier.adapt import predict
         from luthier.adapt.spans import decode_spans
-        from luthier.evaluate.labels.classes import open_run, waiting
+        from luthier.evaluate.labels.classes import waiting
 
         bench.progress.say("  tuned")
-        model = open_run(bench)
+        model = bench.open_tuned()
         rows = model.rows(bench.test, targets=False)
         began = time.process_time()
         logits = predict.tag_logits(model, rows, progress=bench.progress, what="test rows")
