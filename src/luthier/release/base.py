@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,20 @@ __all__ = ["Check", "Gate", "Release", "ReleaseRecord", "list_releases", "live_r
            "read_release", "release", "rollback"]
 
 VERSION = 1
+LABEL_SYSTEMS: tuple[System, ...] = ("tuned", "features")
+"""What can be released where a task has labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a kind of task puts into the release folder."""
+
+    record: Mapping[str, Any]
+    """Its part of release.json: systems, base, tuned, encoder, template, stop_ids, and for labels `labels`."""
+    agreement: float | None
+    """What parity measured for weights in lower precision; None where there are none."""
+    card: Callable[[Mapping[str, Any], Mapping[str, Any]], str]
+    """The model card's text, from the whole record and the report."""
 
 
 class Release(Spec):
@@ -44,8 +59,9 @@ class Release(Spec):
     """Name of the release: letters, digits, '-' and '_'; null takes the project's."""
     gate: Gate = Gate()
     """What the test must have shown."""
-    system: Literal["auto", "tuned", "tuned_retrieval", "retrieval"] = "auto"
-    """System that the release stands for; `auto` takes the verdict's choice."""
+    system: Literal["auto", "tuned", "tuned_retrieval", "retrieval", "features"] = "auto"
+    """System that the release stands for; `auto` takes the verdict's choice. Tasks with labels: `tuned`, or `features`
+    (the untouched base model with a logistic regression on its features)."""
     tuned_weights: Literal["always", "passed"] = "always"
     """`always` also exports tuned weights that were not chosen, marked as not passed, so that people can compare them
     in the server; `passed` leaves them out."""
@@ -60,8 +76,31 @@ class Release(Spec):
     """Greatest length of those answers, in tokens."""
     approved_by: str = ""
     """Person who approves the release; recorded, and asked for where the gate's approval is `required`."""
+    thresholds: Literal["half", "fitted"] = "half"
+    """classify: when a label is given, where a text may have several or there are only two: at a probability of 0.5, as
+    the report measures, or at the threshold that costs least on the validation rows (evaluate.labels.costs)."""
+    onnx: bool = False
+    """Also write model.onnx, checked against the released model (tasks with labels; needs the extra `onnx`)."""
     force_reason: str = ""
     """Why a release that the gate refuses is wanted all the same; recorded together with --force."""
+
+    def refuse_misfits(self, task: Task) -> None:
+        """SpecError for a setting that the task cannot honour."""
+        labelled = task.labelled
+        wrong = {
+            "onnx": self.onnx and not labelled,
+            "thresholds": self.thresholds != "half" and (task.type != "classify"),
+            "system": self.system not in ("auto", *(LABEL_SYSTEMS if labelled else
+                                                    ("tuned", "tuned_retrieval", "retrieval"))),
+            "base_weights": self.base_weights == "copied" and labelled,  # the folder holds the whole model anyway
+            "tuned_weights": self.tuned_weights == "passed" and labelled,
+        }
+        if self.system == "features" and task.type not in ("classify", "image"):
+            wrong["system"] = True
+        for field, bad in wrong.items():
+            if bad:
+                raise SpecError(f"release.{field} = {getattr(self, field)!r} does not apply to the task '{task.type}'; "
+                                "remove it")
 
 
 def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact | None, data: Artifact, task: Task,
@@ -77,6 +116,7 @@ def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact
     home = Path.cwd() if root is None else root
     if not spec.name:
         raise SpecError("release.name: a release needs a name; write one, such as 'assistant'")
+    spec.refuse_misfits(task)
     folder = releases / spec.name
     wanted = {key: value for key, value in spec.dump().items() if key != "force_reason"}
     lineage = _lineage(report=report, run=run, model=model, index=index, data=data)
@@ -104,6 +144,8 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
     """Judge, export, check and rename; returns the finished folder (not yet live)."""
     found = _read_report(report)
     choice: System = found["verdict"]["choice"] if spec.system == "auto" else spec.system
+    if task.labelled and force and choice not in LABEL_SYSTEMS:
+        choice = "tuned"  # what a person who overrules the gate wants; the record tells which checks failed
     checks = spec.gate.judge(found, choice, approved_by=spec.approved_by)
     if failed(checks) and not force:  # before any weight is loaded
         _refuse(folder, key, choice, checks, found)
@@ -113,30 +155,27 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
     part = folder / f"{version}.part"
     part.mkdir(parents=True)
     try:
-        facts = json.loads((model.path / "adapt.json").read_text("utf-8"))
-        base = _base(facts, part, spec, root)
-        tuned, parity = _export(part, choice=choice, run=run, model=model, data=data, spec=spec, base=base["at"],
-                                progress=progress)
-        lower = parity["agreement"] if parity is not None and spec.dtype != "float32" else None
-        checks = spec.gate.judge(found, choice, approved_by=spec.approved_by,
-                                 agreement=lower if choice in TUNED else None)
+        if task.labelled:
+            from luthier.release.labels import make_parts
+
+            made = make_parts(part, choice=choice, report=report, found=found, run=run, model=model, data=data,
+                              spec=spec, store=store, root=root, lineage=lineage, progress=progress)
+        else:
+            made = _assistant_parts(part, choice=choice, run=run, model=model, index=index, data=data, spec=spec,
+                                    store=store, lineage=lineage, root=root, progress=progress)
+        checks = spec.gate.judge(found, choice, approved_by=spec.approved_by, agreement=made.agreement)
         if failed(checks) and not force:
             _refuse(folder, key, choice, checks, found)
-        if index is not None:
-            _copy_index(index, part / "index")
         for name in ("report.json", "report.html"):
             if (report.path / name).is_file():
                 shutil.copyfile(report.path / name, part / name)
         record = {
             "name": spec.name, "version": version, "choice": choice,
-            "systems": _systems(with_index=index is not None, with_tuned=tuned["present"]),
             "forced": _forced(checks, spec) if failed(checks) else None, "approved_by": spec.approved_by,
-            "created": on_disk.now(), "base": {name: value for name, value in base.items() if name != "at"},
-            "tuned": tuned, "task": task.dump(), "rag": rag.dump(), "encoder": _encoder(part / "index"),
-            "template": facts["template"], "stop_ids": list(facts["stop_ids"]), "dtype": spec.dtype,
-            "lineage": lineage, "gate": [check.dump() for check in checks], "key": key,
+            "created": on_disk.now(), "task": task.dump(), "rag": rag.dump(), "dtype": spec.dtype, "lineage": lineage,
+            "gate": [check.dump() for check in checks], "key": key, **made.record,
         }
-        card = _card()(record, found, _made_from(run, data, store, lineage), parity, base["at"])
+        card = made.card(record, found)
         write_text(part / "MODEL_CARD.md", card)
         write_json(part / on_disk.RECORD, {**record, "files": on_disk.hash_files(part)})
         _sync_tree(part)
@@ -150,10 +189,26 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
     return folder / str(version)
 
 
-def _card() -> Any:
+def _assistant_parts(part: Path, *, choice: System, run: Artifact, model: Artifact, index: Artifact | None,
+                     data: Artifact, spec: Release, store: Store, lineage: dict[str, str], root: Path,
+                     progress: Progress) -> Parts:
+    """Tuned weights and index of an assistant or a completion model."""
     from luthier.release.card import model_card
 
-    return model_card
+    facts = json.loads((model.path / "adapt.json").read_text("utf-8"))
+    base = _base(facts, part, spec, root)
+    tuned, parity = _export(part, choice=choice, run=run, model=model, data=data, spec=spec, base=base["at"],
+                            progress=progress)
+    if index is not None:
+        _copy_index(index, part / "index")
+    record = {
+        "systems": _systems(with_index=index is not None, with_tuned=tuned["present"]),
+        "base": {name: value for name, value in base.items() if name != "at"}, "tuned": tuned,
+        "encoder": _encoder(part / "index"), "template": facts["template"], "stop_ids": list(facts["stop_ids"]),
+    }
+    lower = parity["agreement"] if parity is not None and spec.dtype != "float32" and choice in TUNED else None
+    return Parts(record=record, agreement=lower, card=lambda record, found: model_card(
+        record, found, _made_from(run, data, store, lineage), parity, base["at"]))
 
 
 def _read_report(report: Artifact) -> dict[str, Any]:

@@ -71,6 +71,9 @@ class ReleaseRecord:
     """sha256 of every file, by path relative to the folder."""
     key: str = field(repr=False)
     """Hash of everything the release was made from; the same key is not released twice."""
+    labels: Mapping[str, Any] | None = None
+    """Tasks with labels only: `names` in the order of the outputs, `temperature`, `thresholds` by label, `abstain`, and
+    whether an `onnx` model lies beside the weights."""
 
     @property
     def label(self) -> str:
@@ -82,6 +85,8 @@ class ReleaseRecord:
         The base model is taken from `base/`, or else from where it came from (`root` is the folder that relative
         paths start from), and refused with ModelError if its files have changed since the release was tested.
         """
+        if self.labels is not None:
+            return self.folder / "model"
         if system in TUNED:
             if not self.tuned["present"]:
                 raise ModelError(f"release {self.label} holds no tuned weights ({self.tuned['why']}); "

@@ -11,7 +11,8 @@ from pydantic import Field
 from luthier.spec import Spec
 from luthier.task import LABELLED
 
-System = Literal["base", "retrieval", "tuned", "tuned_retrieval"]
+System = Literal["base", "retrieval", "tuned", "tuned_retrieval", "features"]
+"""`features`: a frozen base model with a logistic regression on top, for tasks with labels."""
 TUNED: tuple[System, ...] = ("tuned", "tuned_retrieval")
 LOWER_IS_BETTER = ("answer_loss", "perplexity", "refused_wrongly", "log_loss")
 
@@ -54,8 +55,8 @@ class Gate(Spec):
     max_wrong_refusals: float | None = Field(default=0.5, ge=0, le=1)
     """Greatest share of answerable test questions that the system may refuse."""
     min_agreement: float | None = Field(default=0.9, ge=0, le=1)
-    """Smallest share of probe tokens on which an export in lower precision must choose as the trained model does; an
-    export in float32 must agree on all of them, and no setting changes that."""
+    """Smallest share of probe tokens (rows, for tasks with labels) on which an export in lower precision must choose as
+    the trained model does; an export in float32 must agree on all of them, and no setting changes that."""
     approval: Literal["none", "required"] = "none"
     """`required`: `release.approved_by` must name a person."""
 
@@ -67,7 +68,8 @@ class Gate(Spec):
         """
         return [self._measured(report, system), self._beats(report, system), self._questions(report),
                 self._disjoint(report), self._retention(report, system), self._refusals(report, system),
-                self._agreement(agreement), self._approval(approved_by)]
+                self._agreement(agreement, "probe rows" if labelled(report) else "probe tokens"),
+                self._approval(approved_by)]
 
     def _measured(self, report: Mapping[str, Any], system: str) -> Check:
         known = [*report["systems"]]
@@ -90,12 +92,14 @@ class Gate(Spec):
     def _beats_rival(self, report: Mapping[str, Any], system: str) -> Check:
         """A tuned classifier must beat the best of the systems that need no tuning."""
         rival = report.get("rival")
-        if system != "tuned":
+        if system == "features" and system in report["systems"]:
+            rival = _rival_of_features(report)
+        elif system != "tuned":
             return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
                          sentence=f"the verdict is '{system}', which needs no tuned model, so there is nothing to "
                                   "release; release.system: tuned with --force releases it all the same (recorded)")
         if rival is None:
-            return _skip("beats", "nothing simpler than the tuned model was measured")
+            return _skip("beats", f"nothing simpler than '{system}' was measured")
         return self._beats_by(report, system, rival)
 
     def _beats_by(self, report: Mapping[str, Any], system: str, other: str) -> Check:
@@ -177,7 +181,7 @@ class Gate(Spec):
                      sentence=f"'{system}' refuses {share:.0%} of the answerable questions (n = {found['n']}), "
                               f"at most {limit:.0%} is allowed")
 
-    def _agreement(self, agreement: float | None) -> Check:
+    def _agreement(self, agreement: float | None, what: str) -> Check:
         name, limit = "min_agreement", self.min_agreement
         if agreement is None:
             return _skip(name, "nothing is released in lower precision")
@@ -185,7 +189,7 @@ class Gate(Spec):
             return _skip(name, "agreement in lower precision is not limited")
         return Check(name=name, outcome="passed" if agreement >= limit else "failed", limit=limit,
                      measured=agreement,
-                     sentence=f"the export in lower precision chooses {agreement:.1%} of the probe tokens as the "
+                     sentence=f"the export in lower precision chooses {agreement:.1%} of the {what} as the "
                               f"trained model does, at least {limit:.1%} is asked for")
 
     def _approval(self, approved_by: str) -> Check:
@@ -195,6 +199,15 @@ class Gate(Spec):
                      measured=approved_by or None,
                      sentence=f"approved by {approved_by}" if approved_by.strip() else
                      "a person must approve: write the name into release.approved_by")
+
+
+def _rival_of_features(report: Mapping[str, Any]) -> str | None:
+    """The best of the systems that are simpler than a linear model on frozen features."""
+    from luthier.evaluate.labels.verdict import ORDER, rival
+
+    values = {system: found["metrics"][report["metric"]]["value"] for system, found in report["systems"].items()
+              if ORDER.index(system) < ORDER.index("features")}
+    return rival(values, lower=report["metric"] in LOWER_IS_BETTER)
 
 
 def labelled(report: Mapping[str, Any]) -> bool:
