@@ -183,6 +183,8 @@ def tune(
     apply: Annotated[bool, typer.Option("--apply", help="Write the best settings into luthier.yaml.")] = False,
     evaluate: Annotated[bool, typer.Option("--evaluate", help="Score the best settings on the test split, once; how "
                                            "often that was done is recorded.")] = False,
+    rates: Annotated[bool, typer.Option("--rates", help="Learning-rate range test instead of a search: one short "
+                                        "training with a rising rate; nothing is kept.")] = False,
     as_json: Json = False,
 ) -> None:
     """Search for better settings (section `tune`) by validation; a stopped or killed search goes on where it was."""
@@ -192,6 +194,15 @@ def tune(
     from luthier.project.tune import tune as search
 
     file = project if project.is_file() else project / FILE
+    if rates:
+        from luthier.project.rates import find_rate
+
+        if evaluate:
+            raise UsageError("--rates trains for a moment only, so there is nothing to evaluate; leave out --evaluate")
+        found = find_rate(_open(project, settings), progress=_progress(as_json))
+        written = write(file, {"train.learning_rate": found.proposed}) if apply else []
+        _print({**found.data(), "applied": written}, as_json, found.text(written))
+        return
     tuned = search(_open(project, settings), file=file, score_test=evaluate, progress=_progress(as_json))
     applied = write(file, tuned.overrides) if apply else []
     _print({**tuned.result, "applied": applied}, as_json, text_of(tuned, applied))

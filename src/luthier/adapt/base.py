@@ -70,8 +70,8 @@ class Adapt(Spec):
     """Which base model is tuned, and how."""
 
     model: str = "starter:chat"
-    """Base model: `starter:chat` (assistant), `starter:encoder` (classify, tag, embed), `starter:image` (image), a local
-    folder, a GGUF file, `keras:NAME` (image), or `hub:owner/name` (downloads)."""
+    """Base model: `starter:chat` (assistant), `starter:encoder` (classify, tag, embed), `starter:image` (image), a
+    local folder, a GGUF file, `keras:NAME` (image), or `hub:owner/name` (downloads)."""
     method: Annotated[Method, METHODS] = Field(default_factory=_default_method)
     """What is trained: `lora` (small matrices beside frozen weights) or `full` (all weights)."""
     template: str = "auto"
@@ -85,7 +85,7 @@ class Adapt(Spec):
     """Start from the base model's weights; false draws them at random, to see what the pretraining is worth (labelled
     tasks only)."""
     image_size: int | None = Field(default=None, ge=16, le=1024)
-    """Side in pixels that images are brought to; null takes the base model's own, and smaller is faster (image only)."""
+    """Side in pixels that images are brought to (image only); null takes the base model's own, smaller is faster."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def adapt(task: Task, spec: Adapt, *, store: Store, root: Path | None = None,
     for field, bad in (("head", spec.head != Head()), ("pretrained", not spec.pretrained),
                        ("image_size", spec.image_size is not None)):
         if bad:
-            raise ModelError(f"adapt.{field} is for the tasks classify, tag, embed and image; the task is '{task.type}'")
+            raise ModelError(f"adapt.{field} is for the tasks classify, tag, embed and image, not for '{task.type}'")
     source = resolve(spec.model, root=base)
     template = _template_text(spec.template, base)
 

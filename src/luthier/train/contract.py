@@ -207,8 +207,8 @@ def check_packing(learner: Learner, probe: Sequence[Rendered], *, tolerance: flo
     rounding = abs(training - alone) / max(abs(alone), 1e-9)
     low = str(next(learner.module.parameters()).dtype).removeprefix("torch.")
     dtype = str(dtype).removeprefix("torch.")
-    text = (f"{learner.feed.layout} loss differs from the loss of the same {len(probe)} examples alone by {difference:.1e} "
-            f"relative ({dtype}, limit {limit:.0e})")
+    text = (f"{learner.feed.layout} loss differs from the loss of the same {len(probe)} examples alone by "
+            f"{difference:.1e} relative ({dtype}, limit {limit:.0e})")
     if low != dtype:
         text += f"; in {low} by {rounding:.1e} (limit {coarse:.0e})"
     return _finding(5, difference <= limit and rounding <= coarse, text, difference=difference, rounding=rounding,

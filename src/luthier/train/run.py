@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from luthier.progress import Progress
 from luthier.store import Artifact, write_json
 from luthier.train import attention, contract, objectives, runtime, streams
 from luthier.train.average import Mean, averaged
-from luthier.train.base import Train
+from luthier.train.base import Found, Train
 from luthier.train.batches import Layout, Order, TextFeed, collate
 from luthier.train.fit import Learner, fit
 from luthier.train.leak import check_leak
@@ -46,6 +47,37 @@ def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, 
         examples = {split: read_examples(data, split) for split in ("train", "validation", "test")}
         return _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress,
                     watch=watch).go()
+
+
+def probe(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train,
+          run: Callable[[Callable[[float], float]], Found], *, root: Path, progress: Progress) -> Found:
+    """See `luthier.train.base.probe_rates`."""
+    with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
+            warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        where = runtime.start()
+        model = open_model(model_artifact, seed=spec.seed, dtype="" if spec.precision == "auto" else spec.precision)
+        model.module.to(where.device)
+        examples = {split: read_examples(data, split) for split in ("train", "validation", "test")}
+        one = _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress)
+        one.render()
+        one.prepare_learner()
+        return run(updates(one.learner, one.rendered, one.order(), spec, model.groups))
+
+
+def updates(learner: Learner, rows: Sequence[Any], order: Any, spec: Train, groups: Mapping[str, Sequence[str]]
+            ) -> Callable[[float], float]:
+    """A function that makes the next update in the order of training, at a given rate, and returns the loss before."""
+    factors = spec.plan.factors([*groups], 0)
+    learner.train_only({name: factor for group, factor in factors.items() for name in groups[group]})
+    coming = (indices for epoch in itertools.count() for indices in order.epoch(epoch))
+    count = itertools.count(1)
+
+    def update(rate: float) -> float:
+        rows_of_update = [rows[index] for index in next(coming)]
+        return learner.update(rows_of_update, learning_rate=rate, step=next(count), epoch=0).loss
+
+    return update
 
 
 class _Run:
@@ -146,10 +178,7 @@ class _Run:
     def fit(self) -> streams.Memory:
         """The loop with its filters, from the beginning or from the last checkpoint."""
         spec, learner = self.spec, self.learner
-        num_own = len(self.examples["train"])
-        order = Order(lengths=tuple(len(example.ids) for example in self.rendered), num_replay_pool=len(self.pool),
-                      num_replay=spec.replay.count(num_own) if spec.replay else 0, batch_size=spec.update_size(self.model.task),
-                      seed=spec.seed, layout=learner.feed.layout)
+        order = self.order()
         total = spec.epochs * order.updates_per_epoch
         total = min(total, spec.max_steps) if spec.max_steps else total
         warmup = round(total * spec.warmup_share)
@@ -192,7 +221,7 @@ class _Run:
         steps = streams.counted(steps, memory)
         steps = self.moving(steps)
         if spec.average is not None:
-            steps = averaged(steps, spec.average, mean, learner, total=total, at_end=lambda: None)
+            steps = averaged(steps, spec.average, mean, learner, total=total)
         if self.validation:
             steps = streams.validated(steps, memory, measure, keep_best, every=every, total=total)
         if spec.schedule == "plateau":
@@ -205,14 +234,26 @@ class _Run:
         steps = streams.shown(steps, self.progress, total=total, start=start)
         steps = streams.saved(steps, save, every_s=spec.checkpoint_every_s)
         if self.validation:
-            steps = streams.patient(steps, memory, patience=spec.patience)
+            steps = streams.patient(steps, memory, patience=spec.patience,
+                                    last_phase=spec.plan.phases([*self.model.groups]) - 1)
         for _ in steps:
             pass
+        if mean.count:  # also after an early stop
+            learner.set_weights(mean.tensors)
+            if self.validation:
+                streams.judge(measure(), memory, memory.step, keep_best)
         if not self.validation:
             memory.best_step = memory.step
             keep_best()
         self.total = total
         return memory
+
+    def order(self) -> Order:
+        """Which examples form which update."""
+        num_own, replay = len(self.examples["train"]), self.spec.replay
+        return Order(lengths=tuple(len(example.ids) for example in self.rendered), num_replay_pool=len(self.pool),
+                     num_replay=replay.count(num_own) if replay else 0, seed=self.spec.seed,
+                     batch_size=self.spec.update_size(self.model.task), layout=self.learner.feed.layout)
 
     def moving(self, steps: streams.Steps) -> streams.Steps:
         """Point 9 after the first update, also the first after a resume: what should move moved, nothing else did."""

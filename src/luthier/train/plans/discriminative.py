@@ -16,7 +16,8 @@ class Discriminative(Plan):
     """Everything learns, each layer group more slowly than the one above it."""
 
     divide_by: float = Field(default=2.6, ge=1)
-    """A group's rate is the rate of the group above divided by this; 2.6 is ULMFiT's, 1.11 a layer-wise decay of 0.9."""
+    """A group's rate is the rate of the group above divided by this; 2.6 is ULMFiT's, 1.11 a
+    layer-wise decay of 0.9."""
 
     def factors(self, groups: Sequence[str], phase: int) -> Mapping[str, float]:
         return falling(groups, self.divide_by)

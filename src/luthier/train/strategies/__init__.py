@@ -1,1 +1,1 @@
-"""Strategies: ways to come to one model that fit more than once. One file each, at `luthier.train.labelled.base`'s seam."""
+"""Strategies: ways to come to one model that fit more than once. One file each."""
