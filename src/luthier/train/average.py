@@ -3,7 +3,7 @@ place than the last ones, and often generalises better. Batch norms' running fig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -44,14 +44,11 @@ class Mean:
                 self.tensors[name] = value.clone()
 
 
-def averaged(steps: Iterable[StepDone], spec: Average, mean: Mean, learner: Learner, *, total: int,
-             at_end: Callable[[], None]) -> Iterator[StepDone]:
-    """Collect the mean from `start` on; after the last update the learner holds it, and `at_end` measures it."""
+def averaged(steps: Iterable[StepDone], spec: Average, mean: Mean, learner: Learner, *, total: int
+             ) -> Iterator[StepDone]:
+    """Collect the mean from `start` on. Whoever runs the loop puts it to use afterwards, also after an early stop."""
     first = int(total * spec.start)
     for done in steps:
         if done.step > first and (done.step - first) % spec.every == 0:
             mean.add(learner.weights())
-        if done.step == total and mean.count:
-            learner.set_weights(mean.tensors)
-            at_end()
         yield done

@@ -19,19 +19,23 @@ Schedule = Literal["constant", "linear", "cosine", "one_cycle", "plateau"]
 def rate(step: int, *, total: int, peak: float, warmup: int, schedule: Schedule) -> float:
     """Learning rate of update `step` (from 0) of `total`: a linear climb over `warmup` updates, then the schedule down
     to zero after the last update. The first update already learns. `one_cycle` climbs from a 25th of the peak over 30 %
-    of the updates and falls along a cosine (Smith & Topin 2018, as fastai runs it); `plateau` stays at the peak here, a
-    filter of the stream lowers it."""
+    of the updates and falls along a cosine to 4e-6 of it (Smith & Topin 2018; equal to torch's OneCycleLR with its
+    defaults); `plateau` stays at the peak here, a filter of the stream lowers it."""
     if schedule == "one_cycle":
-        climb = max(1, round(0.3 * total))
-        if step < climb:
-            return peak * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * (step + 1) / climb)))
-        return peak * 0.5 * (1 + math.cos(math.pi * (step - climb) / max(1, total - climb)))
+        top = 0.3 * total - 1
+        if step <= top:
+            return _cosine(peak / 25, peak, step / top if top else 1.0)
+        return _cosine(peak, peak * 4e-6, (step - top) / max(total - 1 - top, 1e-9))
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     if schedule in ("constant", "plateau"):
         return peak
     left = 1 - (step - warmup) / max(1, total - warmup)
     return peak * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
+
+
+def _cosine(start: float, end: float, part: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * part))
 
 
 class MasterAdamW:
@@ -48,7 +52,9 @@ class MasterAdamW:
         decayed = [master for master in self.masters.values() if master.ndim >= 2]
         spared = [master for master in self.masters.values() if master.ndim < 2]
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-        self.adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps)
+        fused = all(master.device.type == "cpu" for master in self.masters.values())  # one walk over memory, not ten
+        self.adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps,
+                                      fused=fused)
 
     def set_factors(self, factors: Mapping[str, float]) -> None:
         """Each parameter learns at the rate times its factor; one without a factor stands still. Moments are kept."""

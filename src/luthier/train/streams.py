@@ -146,11 +146,17 @@ def watched(steps: Steps, watch: Callable[[StepDone], None]) -> Iterator[StepDon
         yield done
 
 
-def patient(steps: Steps, memory: Memory, *, patience: int) -> Iterator[StepDone]:
-    """End the stream after `patience` validations without a new best (0: never)."""
+def patient(steps: Steps, memory: Memory, *, patience: int, last_phase: int = 0) -> Iterator[StepDone]:
+    """End the stream after `patience` validations without a new best (0: never), but not before the plan's last phase
+    has begun: a head that has learned what it can is no reason to leave the layers below it frozen."""
+    def over() -> bool:
+        return bool(patience) and memory.misses >= patience and memory.phase >= last_phase
+
+    if over():  # killed between the last update and the end of the run
+        return
     for done in steps:
         yield done
-        if patience and memory.misses >= patience:
+        if over():
             return
 
 

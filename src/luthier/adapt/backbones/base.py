@@ -29,13 +29,15 @@ class Row:
 
     id: str
     data: Any
-    """Token ids, tuple[int, ...] (text); np.uint8 [height, width, 3] (image); np.float32 [width] (finished features)."""
+    """Token ids, tuple[int, ...] (text); np.uint8 [height, width, 3] (image); np.float32 [width] (features)."""
     size: int
     """Tokens (text), else 1: what batches are made equal by."""
     target: Any = None
     """int (one class); np.float32 [classes] (several classes, or a soft label); np.int64 [size] (tags, -100 carries no
     loss); Row (embed: the matching text); None where nothing is known."""
     weight: float = 1.0
+    teacher: Any = None
+    """np.float32 [classes]: logits of a teacher, where the row is distilled."""
 
     def but(self, **changes: Any) -> Row:
         """A copy with some fields changed."""
@@ -43,7 +45,7 @@ class Row:
 
 
 class Processor(abc.ABC):
-    """From examples to rows to tensors. Picklable, deterministic; no randomness (augmentation is a step of training)."""
+    """From examples to rows to tensors. Picklable and deterministic: augmentation is a step of training."""
 
     @abc.abstractmethod
     def read(self, example: Example) -> Row:

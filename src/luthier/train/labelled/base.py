@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,28 @@ if TYPE_CHECKING:
 
     from luthier.train.base import Train
     from luthier.train.seams import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """What a row's teacher says, for the loss alpha · L(labels) + (1 - alpha) · T² · KL(teacher_T ‖ student_T) of
+    Hinton, Vinyals & Dean (2015), where both sides' logits are divided by T."""
+
+    logits: Mapping[str, np.ndarray]
+    """Example id → float32 [classes]; every train row needs one."""
+    temperature: float = 2.0
+    alpha: float = 0.5
+    """Share of the labels; 0 learns from the teacher alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Pooled features of the untouched base model."""
+
+    fingerprint: str
+    """Of the model that made them; a fit with another one does not use them."""
+    vectors: Mapping[str, np.ndarray]
+    """Example id → float32 [width]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +71,17 @@ class Job:
     """Whether point 7 is checked; folds of rows that were checked together need not be."""
     note: str = ""
     """Name of this fit in logs and progress, such as `fold 2 of 5`."""
+    teacher: Teacher | None = None
+    """Whose answers are learned beside the labels (distillation)."""
+    pool: Pool | None = None
+    """Features that were computed once for the rows of several fits; see `luthier.train.labelled.pool`."""
+    stop_after: int | None = None
+    """Ends after this many updates without changing the learning rate's schedule; None: the spec decides."""
+    warm: bool = True
+    """Whether the head may begin from a logistic regression; False where it has learned already."""
+    keep: bool = False
+    """Leave the outcome in the folder, and take it from there at the next call: one of several fits of a strategy is
+    then not run again after a kill."""
 
     def but(self, **changes: Any) -> Job:
         return replace(self, **changes)
@@ -69,6 +102,8 @@ class Fitted:
     """Steps, seconds, learning rate and the like, and `gap`: the same metric on train rows."""
     artifacts: dict[str, Any] = field(default_factory=dict)
     """What a strategy wants to be written beside the model: file name → JSON data."""
+    scratch: tuple[Path, ...] = ()
+    """Files that are of no use once the model is saved, such as the weights of folds."""
 
 
 Fit = Callable[[Job], Fitted]

@@ -160,10 +160,13 @@ class GroupWatch:
         self.network, self.groups = model.module, groups
         self.before: dict[str, str] = {}
         self.active: frozenset[str] = frozenset()
+        self.masters: Mapping[str, torch.Tensor] = {}
+        self.fresh = False
         self.moved: dict[str, int] = {}
 
     def begin(self, learner: Learner) -> None:
         """A phase begins: remember what every group looks like."""
+        self.masters = learner.optimizer.masters
         factors = learner.optimizer.factors()
         self.active = frozenset(group for group, names in self.groups.items() if any(factors.get(n) for n in names))
         self.before = self.hashes()
@@ -179,7 +182,9 @@ class GroupWatch:
             sum_ = hashlib.blake2b(digest_size=16)
             own = [] if group == HEAD else [modules[module] for module in self.network.backbone.modules_of(group)]
             inside = sorted(name for name in buffers if name.rpartition(".")[0] in own)
-            for tensor in (*(tensors[name] for name in names), *(buffers[name] for name in inside)):
+            # the float32 masters too: a small step may round to the same bfloat16 weight
+            masters = [self.masters[name] for name in names if name in self.masters]
+            for tensor in (*(tensors[name] for name in names), *masters, *(buffers[name] for name in inside)):
                 sum_.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             found[group] = sum_.hexdigest()
         return found

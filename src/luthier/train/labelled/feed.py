@@ -29,9 +29,12 @@ class LabelBatch:
     num_tokens: int
     """Real tokens (text), else rows."""
     lengths: None = None
+    teacher: torch.Tensor | None = None
+    """float32 [rows, classes]: logits of the teacher that the rows are distilled from."""
 
     def to(self, device: torch.device | str) -> LabelBatch:
-        return LabelBatch(_move(self.inputs, device), self.targets.to(device), self.weights.to(device), self.num_tokens)
+        return LabelBatch(_move(self.inputs, device), self.targets.to(device), self.weights.to(device), self.num_tokens,
+                          teacher=None if self.teacher is None else self.teacher.to(device))
 
 
 def _move(inputs: Any, device: torch.device | str) -> Any:
@@ -109,12 +112,14 @@ class LabelFeed:
             targets = torch.from_numpy(codes).flatten()
             carried = (targets != IGNORED).float() * weights.repeat_interleave(width)
             return LabelBatch(inputs, targets.clamp_min(0), carried, tokens)
-        first = rows[0].target
+        teacher = None if any(row.teacher is None for row in rows) else torch.from_numpy(
+            np.stack([row.teacher for row in rows]))
         if all(isinstance(row.target, int | np.integer) for row in rows):
-            return LabelBatch(inputs, torch.tensor([int(row.target) for row in rows]), weights, tokens)
+            return LabelBatch(inputs, torch.tensor([int(row.target) for row in rows]), weights, tokens, teacher=teacher)
         soft = np.stack([row.target if isinstance(row.target, np.ndarray) else _one_hot(row.target, self.num_outputs)
-                         for row in rows]) if first is not None else None
-        return LabelBatch(inputs, torch.from_numpy(np.asarray(soft, dtype=np.float32)), weights, tokens)
+                         for row in rows])
+        targets = torch.from_numpy(np.asarray(soft, dtype=np.float32))
+        return LabelBatch(inputs, targets, weights, tokens, teacher=teacher)
 
     def _pairs(self, rows: Sequence[Row]) -> LabelBatch:
         """Every row's matching text stands against those of all other rows (and against its own negatives)."""
@@ -177,10 +182,13 @@ class LabelOrder:
         return [updates[at] for at in rng.permutation(len(updates))] if uneven else updates
 
 
-def balanced_draw(rows: Sequence[Row]) -> tuple[float, ...]:
-    """Every class is drawn alike; a row with several classes is drawn as its rarest one."""
+def balanced_draw(rows: Sequence[Row], *, multi_label: bool = False) -> tuple[float, ...]:
+    """Every class is drawn alike; a row with several classes is drawn as its rarest one, a soft label as its likeliest
+    one."""
     def classes(row: Row) -> list[int]:
-        if isinstance(row.target, np.ndarray) and row.target.dtype == np.float32:
+        if isinstance(row.target, np.ndarray) and not multi_label:
+            return [int(row.target.argmax())]
+        if isinstance(row.target, np.ndarray):
             return [int(place) for place in np.flatnonzero(row.target > 0.5)] or [-1]
         return [int(row.target)]
 

@@ -9,33 +9,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from luthier.adapt import predict
 from luthier.adapt.backbones.base import Row
 from luthier.adapt.network import HEAD, LabelModel
 from luthier.errors import ModelError
 from luthier.models.generate import compute_dtype
-from luthier.task import METRICS
 from luthier.train import contract, runtime, streams
+from luthier.train.augments import Augment, Setting, ready
 from luthier.train.average import Mean, averaged
+from luthier.train.base import Found
 from luthier.train.fit import Learner, StepDone, fit
-from luthier.train.labelled import checks
+from luthier.train.labelled import checks, kept
 from luthier.train.labelled.base import Fitted, Job
 from luthier.train.labelled.feed import LabelFeed, LabelOrder, balanced_draw
+from luthier.train.labelled.gap import measure_gap
+from luthier.train.labelled.pool import features_of, learns_head_only
 from luthier.train.labelled.score import LOWER, validate
 from luthier.train.labelled.warm import arrays, as_rows, can_warm, warm_head
 from luthier.train.optim import MasterAdamW, rate
 from luthier.train.plans import trained
-from luthier.types import Example
+from luthier.train.run import spread, updates
 
-GAP_ROWS = 1000
-"""Train rows on which the train/validation gap is measured."""
 SCALE = 20.0
 """Cosines are multiplied by this before the softmax over documents (Reimers & Gurevych 2019; sentence-transformers)."""
 
 
 def fit_once(job: Job) -> Fitted:
     """Fit once, continuing what an earlier, killed call left in the job's folder. ContractError as `train`."""
-    return _Fit(job).go()
+    found = kept.recall(job) if job.keep else None
+    return _Fit(job).go() if found is None else found
 
 
 def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[Any, float], torch.Tensor]:
@@ -59,9 +60,40 @@ def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[
 
     def objective(batch: Any, denominator: float) -> torch.Tensor:
         logits = network(batch.inputs)
-        return loss(logits.flatten(0, 1) if logits.ndim == 3 else logits, batch.targets, batch.weights) / denominator
+        found = loss(logits.flatten(0, 1) if logits.ndim == 3 else logits, batch.targets, batch.weights)
+        if batch.teacher is not None:
+            assert job.teacher is not None
+            told = distillation(logits, batch.teacher, batch.weights, temperature=job.teacher.temperature,
+                                multi_label=task.multi_label)
+            found = job.teacher.alpha * found + (1 - job.teacher.alpha) * told
+        return found / denominator
 
     return objective
+
+
+def distillation(logits: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor, *, temperature: float,
+                 multi_label: bool) -> torch.Tensor:
+    """T² · KL(teacher_T ‖ student_T), summed over weighted rows (`multi_label`: the mean over the classes, each by
+    itself). The square keeps the gradient's size when T changes (Hinton et al. 2015, section 2.1)."""
+    from torch.nn import functional as F
+
+    mine, theirs = logits.float() / temperature, teacher / temperature
+    if multi_label:
+        goal = theirs.sigmoid()
+        each = (F.binary_cross_entropy_with_logits(mine, goal, reduction="none")
+                - F.binary_cross_entropy_with_logits(theirs, goal, reduction="none")).mean(-1)
+    else:
+        each = F.kl_div(mine.log_softmax(-1), theirs.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    return temperature ** 2 * (each * weights).sum()
+
+
+def probe_once(job: Job, run: Callable[[Callable[[float], float]], Found]) -> Found:
+    """See `luthier.train.base.probe_rates`. The head begins at random: one that is right already hides the rate."""
+    one = _Fit(job.but(warm=False))
+    one.read()
+    one.check_data()
+    one.prepare()
+    return run(updates(one.learner, one.rows, one.order(), job.spec, one.groups))
 
 
 class _Fit:
@@ -86,8 +118,7 @@ class _Fit:
         if not self.groups:
             raise ModelError(f"{self.model.name} has no parameter that may train")
         self.learning = trained(self.spec.plan, [*self.groups])
-        self.head_only = self.learning == {HEAD} and not self.spec.augments and self.spec.mix is None \
-            and not network.pool_trains and task.type != "tag"
+        self.head_only = learns_head_only(job, self.model)
 
     def go(self) -> Fitted:
         self.read()
@@ -98,13 +129,16 @@ class _Fit:
 
     def read(self) -> None:
         """Rows with their targets, and features where the backbone stands still."""
-        from luthier.train.run import spread
-
         job = self.job
-        self.rows = self.model.rows(job.train)
+        self.train = list(job.train)
+        self.rows = self.model.rows(self.train)
+        self.known = [row.target for row in self.rows]
+        """The labels themselves, whatever soft labels stand in for them."""
         if job.soft:
             self.rows = [row.but(target=np.asarray(job.soft[row.id], dtype=np.float32)) if row.id in job.soft else row
                          for row in self.rows]
+        if job.teacher is not None:
+            self.rows = [row.but(teacher=np.asarray(job.teacher.logits[row.id], dtype=np.float32)) for row in self.rows]
         self.held = spread(list(job.validation), self.spec.validation_size(self.model.task))
         self.held_rows = self.model.rows(self.held)
 
@@ -113,8 +147,8 @@ class _Fit:
         self.contract.add(
             checks.check_targets(self.rows, model.task.type), *checks.does_not_apply(model),
             checks.check_cut(model, job.train, self.rows, max_share=self.spec.max_truncated_share),
-            checks.check_row_leak(job.train, [*job.validation, *job.test], root=job.root) if job.look_for_leaks else contract.Finding(
-                7, "does not apply", "looked for once, before the rows were divided further", {}),
+            checks.check_row_leak(job.train, [*job.validation, *job.test], root=job.root) if job.look_for_leaks else
+            contract.Finding(7, "does not apply", "looked for once, before the rows were divided further", {}),
             checks.check_class_labels(model, job.train, [*job.validation, *job.test]))
         self.contract.enforce()
 
@@ -122,23 +156,36 @@ class _Fit:
         """The head's beginning, the learner, and points 5, 6 and 10."""
         job, spec, model = self.job, self.spec, self.model
         network = model.module
+        counted = [at for at, row in enumerate(self.rows) if row.weight > 0]  # the others would make empty updates
+        self.rows, self.train = [self.rows[at] for at in counted], [self.train[at] for at in counted]
+        self.known = [self.known[at] for at in counted]
+        low = self.precision != torch.float32
+        self.exact = {name: value.detach().clone() for name, value in network.named_parameters()} if low else {}
+        """The float32 weights, where the network computes with rounded ones."""
         network.to(self.precision)
+        network.head.to(torch.float32)
         self.warmed: float | None = None
         resumes = (job.folder / streams.CHECKPOINT).exists()
-        if self.head_only or (can_warm(model) and not resumes):
-            found = predict.features(model, [*self.rows, *self.held_rows], cache=job.cache, progress=job.progress,
-                                     what=f"features{job.note and ', ' + job.note}")
+        warms = job.warm and can_warm(model) and not resumes
+        if self.head_only or warms:
+            found = features_of(job, model, [*self.rows, *self.held_rows])
             mine, theirs = found[: len(self.rows)], found[len(self.rows):]
-            if can_warm(model) and not resumes:
+            if warms:
                 self.warmed = warm_head(model, mine, self.rows, theirs, self.held_rows)
             if self.head_only:
                 self.rows, self.held_rows = as_rows(self.rows, mine), as_rows(self.held_rows, theirs)
                 network.to(torch.float32)
         parameters = {name: network.get_parameter(name) for group in self.learning for name in self.groups[group]}
         parameters = {name: value for name, value in network.named_parameters() if name in parameters}
+        for name, value in network.named_parameters():  # no gradients for what never learns
+            value.requires_grad_(name in parameters)
         optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay)
+        if self.exact:
+            head = {id(value) for value in network.head.parameters()}
+            optimizer.set_weights({name: value.detach().float() if id(value) in head else self.exact[name]
+                                   for name, value in parameters.items()})
         feed = LabelFeed(model.processor, model.task, len(model.labels), spec.pass_tokens, seed=job.seed,
-                         augments=spec.augments, mix=spec.mix,
+                         augments=self._augments(), mix=spec.mix,
                          examples={e.id: e for e in job.train} if spec.augments else {})
         self.learner = Learner(network, objective_of(model, job, self.rows), optimizer, self.where, feed=feed,
                                clip_norm=spec.clip_norm)
@@ -154,6 +201,11 @@ class _Fit:
             file.unlink(missing_ok=True)
         self.contract.enforce()
 
+    def _augments(self) -> Sequence[Augment]:
+        texts = [str(example.input) for example in self.job.train] if self.model.task.type != "image" else []
+        return ready(self.spec.augments, Setting(root=self.job.root, model=self.model, texts=texts,
+                                                 cache=self.job.cache, progress=self.job.progress))
+
     def _accumulation(self, small: Sequence[Row]) -> contract.Finding:
         if self.model.task.type in ("embed", "image") or self.head_only or len(small) < 2:
             return contract.Finding(6, "does not apply", "every update goes through the model in one pass", {})
@@ -163,11 +215,12 @@ class _Fit:
     def fit(self) -> streams.Memory:
         """The loop with its filters, from the beginning or from the last checkpoint."""
         job, spec, learner, model = self.job, self.spec, self.learner, self.model
-        draw = balanced_draw(self.rows) if spec.sampling == "balanced" else None
-        order = LabelOrder(tuple(row.size for row in self.rows), spec.update_size(model.task), job.seed, draw)
+        order = self.order()
         total = spec.epochs * order.updates_per_epoch
         self.total = total = min(total, spec.max_steps) if spec.max_steps else total
         self.peak = spec.peak_rate(model.method, model.task, head_only=self.learning == {HEAD})
+        last = total if job.stop_after is None else min(total, job.stop_after)
+        phases = spec.plan.phases([*self.groups])
         warmup = round(total * spec.warmup_share)
         every = spec.validate_every or max(1, order.updates_per_epoch // 2)
         checkpoint, best = job.folder / streams.CHECKPOINT, job.folder / streams.BEST
@@ -182,6 +235,7 @@ class _Fit:
             job.progress.say(f"  continuing after update {memory.step} of {total}")
         else:
             memory = streams.Memory()
+            torch.manual_seed(job.seed)  # dropout must not depend on what ran before in this process
             if self.held_rows:
                 found = self.measure()
                 memory.first_loss = found.loss
@@ -197,14 +251,14 @@ class _Fit:
                 self.contract.enforce()
             watch.begin(learner)
 
-        steps: Iterator[StepDone] = fit(learner, self.rows, order, total=total, start=start, rate=lambda step: rate(
+        steps: Iterator[StepDone] = fit(learner, self.rows, order, total=last, start=start, rate=lambda step: rate(
             step, total=total, peak=self.peak, warmup=warmup, schedule=spec.schedule))
         steps = streams.counted(steps, memory)
         steps = self._moving(steps, watch)
         if spec.average is not None:
-            steps = averaged(steps, spec.average, mean, learner, total=total, at_end=lambda: None)
+            steps = averaged(steps, spec.average, mean, learner, total=total)
         if self.held_rows:
-            steps = streams.validated(steps, memory, self.measure, keep_best, every=every, total=total)
+            steps = streams.validated(steps, memory, self.measure, keep_best, every=every, total=last)
         if spec.schedule == "plateau":
             steps = streams.lowered(steps, learner, memory, patience=spec.plateau_patience)
         steps = streams.planned(steps, spec.plan, learner, self.groups, memory, per_epoch=order.updates_per_epoch,
@@ -212,19 +266,38 @@ class _Fit:
         steps = streams.logged(steps, job.folder, start=start)
         if job.watch is not None:
             steps = streams.watched(steps, job.watch)
-        steps = streams.shown(steps, job.progress, total=total, start=start)
+        steps = streams.shown(steps, job.progress, total=last, start=start)
         steps = streams.saved(steps, save, every_s=spec.checkpoint_every_s)
         if self.held_rows:
-            steps = streams.patient(steps, memory, patience=spec.patience)
+            steps = streams.patient(steps, memory, patience=spec.patience, last_phase=phases - 1)
         for _ in steps:
             pass
         if watch.before and (slipped := watch.close(memory.step)):
             self.contract.add(slipped)
             self.contract.enforce()
+        self.averaged = self._average(memory, mean, keep_best) if spec.average is not None else None
         if not self.held_rows:
             memory.best_step = memory.step
             keep_best()
         return memory
+
+    def _average(self, memory: streams.Memory, mean: Mean, keep_best: Callable[[], None]) -> dict[str, Any]:
+        """Put the mean of the weights in; kept where it is the best on the validation rows, or there are none."""
+        if not mean.count:
+            self.job.progress.say("  training stopped before weights were averaged; train.average.start comes too late")
+            return {"weights": 0, "used": False}
+        self.learner.set_weights(mean.tensors)
+        if not self.held_rows:
+            return {"weights": mean.count, "used": True}
+        found = self.measure()
+        used = streams.judge(found, memory, memory.step, keep_best)
+        return {"weights": mean.count, "used": used, "loss": found.loss, **found.values}
+
+    def order(self) -> LabelOrder:
+        """Which rows form which update."""
+        task, balanced = self.model.task, self.spec.sampling == "balanced"
+        draw = balanced_draw(self.rows, multi_label=task.multi_label) if balanced else None
+        return LabelOrder(tuple(row.size for row in self.rows), self.spec.update_size(task), self.job.seed, draw)
 
     def _moving(self, steps: Iterator[StepDone], watch: checks.GroupWatch) -> Iterator[StepDone]:
         for done in steps:
@@ -246,68 +319,40 @@ class _Fit:
         """Put the best weights back in float32, score both sides, sum up."""
         job, model, learner = self.job, self.model, self.learner
         tensors, _ = streams.read_tensors(job.folder / streams.BEST)
-        model.module.to(torch.float32)
-        with torch.no_grad():
-            for name, value in model.module.named_parameters():
-                if name in tensors:
-                    value.copy_(tensors[name])
-            for name, value in model.module.named_buffers():
-                if f"buffer/{name}" in tensors:
-                    value.copy_(tensors[f"buffer/{name}"])
+        kept.put(model, {**self.exact, **tensors})
         model.module.requires_grad_(False).eval()
         model = model.but(fingerprint="")
         value = loss = logits = None
         if self.held_rows:
-            value, loss, logits = validate(model, self.held, self.held_rows)
+            held = self.held_rows
+            if len(self.held) < len(job.validation):  # only a part was measured while training
+                held = model.rows(job.validation)
+            value, loss, logits = validate(model, job.validation, held)
         metric = model.task.metric
         summary = {
             "method": model.method.kind, "plan": self.spec.plan.kind, "steps": memory.step, "planned_steps": self.total,
             "best_step": memory.best_step, "validation_before": memory.first_loss, "validation_best": loss,
             "validation": None if value is None else {
                 "metric": metric, "value": value, "better": "lower" if metric in LOWER else "higher",
-                "n": len(self.held_rows)},
+                "n": len(job.validation)},
             "stopped_early": memory.step < self.total, "train_examples": len(self.rows),
             "validation_examples": len(self.held_rows), "tokens": memory.tokens,
             "examples_per_cpu_s": round(memory.supervised / max(memory.cpu_s, 1e-9), 1),
             "train_cpu_s": round(memory.cpu_s, 1), "train_s": round(memory.wall_s, 1),
             "peak_memory_bytes": runtime.peak_memory(), "learning_rate": self.peak, "warm_start": self.warmed,
             "cached_features": self.head_only, "precision": str(self.precision).removeprefix("torch."),
-            "gap": self._gap(model, value),
+            "average": self.averaged,
+            "gap": None if value is None else measure_gap(
+                model, self.train, [row.but(target=known) for row, known in zip(self.rows, self.known)],
+                validation=value, n_validation=len(job.validation), seed=job.seed),
         }
+        learner.optimizer.adam.state.clear()
+        found = Fitted(model=model, value=value, loss=loss, logits=logits, summary=summary)
+        if job.keep:
+            kept.keep(job, tensors, found)
         for name in (streams.CHECKPOINT, streams.BEST):
             (job.folder / name).unlink(missing_ok=True)
-        learner.optimizer.adam.state.clear()
-        return Fitted(model=model, value=value, loss=loss, logits=logits, summary=summary)
-
-    def _gap(self, model: LabelModel, value: float | None) -> dict[str, Any] | None:
-        """The same metric on rows that were trained on."""
-        if value is None or not self.held_rows:
-            return None
-        labelled = [(row, example) for row, example in zip(self.rows, self.job.train)
-                    if not isinstance(row.target, np.ndarray) or model.task.multi_label or model.task.type == "tag"]
-        if not labelled:
-            return None
-        rng = np.random.default_rng([self.job.seed, 4])
-        chosen = [labelled[at] for at in sorted(rng.permutation(len(labelled))[:GAP_ROWS])]
-        examples: list[Example] = [example for _, example in chosen]
-        train, loss, _ = validate(model, examples, [row for row, _ in chosen])
-        return {"train": train, "validation": value, "n_train": len(chosen), "n_validation": len(self.held_rows),
-                "train_loss": loss, **memorises(model.task.metric, train, value)}
-
-
-def memorises(metric: str, train: float, validation: float) -> dict[str, Any]:
-    """Whether a model knows its train rows by heart without knowing more: more than 5 points between both (a relative
-    half for losses), and under a quarter of the validation errors left on the train rows."""
-    if metric in LOWER:
-        found = train < 0.5 * validation and validation - train > 0.1
-    else:
-        found = train - validation > 0.05 and 1 - train < 0.25 * (1 - validation)
-    known = {name for names in METRICS.values() for name in names}
-    assert metric in known
-    gap = f"{metric} {train:.3f} on train rows, {validation:.3f} on validation rows"
-    sentence = (f"The model memorises: {gap}. More rows, augmentation, more dropout, an earlier stop or fewer layers "
-                "that learn would help." if found else f"No sign of memorising: {gap}.")
-    return {"memorises": bool(found), "sentence": sentence}
+        return found
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from luthier.progress import Progress
 from luthier.store import Artifact, Cache, write_json
 from luthier.task import Task
 from luthier.train import runtime
-from luthier.train.base import Train
+from luthier.train.base import Found, Train
 from luthier.train.labelled.base import Job
-from luthier.train.labelled.fit import fit_once
+from luthier.train.labelled.fit import fit_once, probe_once
 from luthier.train.run import environment
 from luthier.train.seams import Watch
 from luthier.types import Example
@@ -30,29 +31,52 @@ def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, 
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        labels = read_labels(data)
-        train = read_examples(data, "train")
-        task = Task(**read_facts(model)["task"])
-
-        def usable(example: Example) -> bool:  # a row of none of the classes is there to be recognised as such
-            return example.labelled and (task.multi_label or example.labels != ())
-
-        known = [example for example in train if usable(example)]
-        if not known:
-            raise DataError(f"{data.path} holds no train row with a label; check what prepare dropped, and why")
-
-        def opened(seed: int) -> LabelModel:
-            return open_label_model(model, labels, seed=seed, max_length=spec.max_length)
-
-        job = Job(open=opened, train=known, unlabelled=[example for example in train if not example.labelled],
-                  validation=[example for example in read_examples(data, "validation") if usable(example)], test=read_examples(data, "test"), spec=spec,
-                  folder=folder, cache=cache, root=root, progress=progress, watch=watch, seed=spec.seed)
+        job = _job(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=watch)
         fitted = fit_once(job) if spec.strategy is None else spec.strategy.run(fit_once, job)
         save_label_model(fitted.model, folder / "best")
         for name, content in fitted.artifacts.items():
             write_json(folder / name, content)
+        for file in fitted.scratch:
+            file.unlink(missing_ok=True)
         write_json(folder / "environment.json", environment(runtime.start()))
         if fitted.value is not None:
             progress.say(f"  validation {fitted.model.task.metric} {fitted.value:.4f}"
                          + (f", {fitted.summary['gap']['sentence']}" if fitted.summary.get("gap") else ""))
         return {"strategy": spec.strategy.kind if spec.strategy else "once", **fitted.summary}
+
+
+def probe_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train,
+                   run: Callable[[Callable[[float], float]], Found], *, cache: Cache, root: Path, progress: Progress
+                   ) -> Found:
+    """See `luthier.train.base.probe_rates`."""
+    with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
+            warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        return probe_once(_job(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=None), run)
+
+
+def _job(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path, progress: Progress,
+         watch: Watch | None) -> Job:
+    """The training that the artifacts and the spec describe."""
+    labels = read_labels(data)
+    train = read_examples(data, "train")
+    task = Task(**read_facts(model)["task"])
+
+    def usable(example: Example) -> bool:  # a row of none of the classes is there to be recognised as such
+        return example.labelled and (task.multi_label or example.labels != ())
+
+    known = [example for example in train if usable(example)]
+    if not known:
+        raise DataError(f"{data.path} holds no train row with a label; check what prepare dropped, and why")
+
+    def opened(seed: int) -> LabelModel:
+        found = open_label_model(model, labels, seed=seed, max_length=spec.max_length)
+        if task.type == "image":  # files are named from the project folder, and decoded once
+            processor: Any = found.processor
+            processor.root, processor.cache = root, Cache(cache.folder.with_name("decoded"))
+        return found
+
+    return Job(open=opened, train=known, unlabelled=[example for example in train if not example.labelled],
+               validation=[example for example in read_examples(data, "validation") if usable(example)],
+               test=read_examples(data, "test"), spec=spec, folder=folder, cache=cache, root=root, progress=progress,
+               watch=watch, seed=spec.seed)
