@@ -81,12 +81,14 @@ def seams() -> list[Any]:
     """All seams, in the order of the stages."""
     from luthier.adapt.base import METHODS
     from luthier.evaluate.base import METRICS
+    from luthier.evaluate.labels.metrics import LABEL_METRICS
     from luthier.ingest.base import READERS
     from luthier.prepare.base import MAKERS
-    from luthier.train.base import REGULARIZERS
+    from luthier.train.base import AUGMENTS, LOSSES, MIXES, PLANS, REGULARIZERS, STRATEGIES
     from luthier.tune.base import PRUNERS, SEARCHERS
 
-    return [READERS, MAKERS, METHODS, REGULARIZERS, SEARCHERS, PRUNERS, METRICS]
+    return [READERS, MAKERS, METHODS, PLANS, LOSSES, AUGMENTS, MIXES, STRATEGIES, REGULARIZERS, SEARCHERS, PRUNERS,
+            METRICS, LABEL_METRICS]
 
 
 def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:
