@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from luthier.adapt import ensemble
 from luthier.adapt.backbones.base import Backbone, read_config
 from luthier.adapt.backbones.text import FAMILY as TEXT
 from luthier.adapt.backbones.text import TextBackbone, open_text_backbone, restore_text_backbone
@@ -160,15 +162,19 @@ def save_label_model(model: LabelModel, folder: Path) -> None:
         state = model.method.merged_state(network) if model.method.kind == "lora" else network.state_dict()
         tensors: dict[str, torch.Tensor] = {}
         seen: dict[int, str] = {}
+        several = network if isinstance(network, ensemble.EnsembleNetwork) else None
         for name, value in state.items():
             if value.data_ptr() and seen.setdefault(value.data_ptr(), name) != name:
                 continue  # tied weights are stored once, and tied again by the architecture
+            if several is not None and (twin := _twin(name)) in tensors and torch.equal(tensors[twin], value):
+                continue  # layers that stood still are equal in all members
             tensors[name] = (value.float() if value.is_floating_point() else value).contiguous().cpu().clone()
         save_file(tensors, folder / WEIGHTS)
         network.backbone.save(folder)
         write_json(folder / NETWORK, {
             "format": 1, "task": model.task.dump(), "labels": list(model.labels), "name": model.name,
-            "head": network.spec.dump(), "pooling": network.pooling, "temperature": model.temperature})
+            "head": network.spec.dump(), "pooling": network.pooling, "temperature": model.temperature,
+            **({} if several is None else {"ensemble": ensemble.describe(several)})})
 
 
 def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
@@ -182,11 +188,20 @@ def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
     task = Task(**facts["task"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        backbone = restore_backbone(folder, dtype=dtype)
-    network = Network(backbone, task, outputs=len(facts["labels"]), head=Head(**facts["head"]),
-                      pooling=facts["pooling"], seed=0)
+        told = facts.get("ensemble")
+        count = len(told["members"]) if told and not told["shared"] else 1
+        backbones = [restore_backbone(folder, dtype=dtype) for _ in range(count)]
+    if told:
+        network = ensemble.restore(told, backbones, task, len(facts["labels"]))
+    else:
+        network = Network(backbones[0], task, outputs=len(facts["labels"]), head=Head(**facts["head"]),
+                          pooling=facts["pooling"], seed=0)
     network.to(getattr(torch, dtype))
-    missing, unexpected = network.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    tensors = load_file(folder / WEIGHTS)
+    if told:
+        tensors |= {name: tensors[twin] for name in network.state_dict()
+                    if name not in tensors and (twin := _twin(name)) in tensors}
+    missing, unexpected = network.load_state_dict(tensors, strict=False)
     tied = _tied(network)
     missing = [name for name in missing if name not in tied]
     if missing or unexpected:
@@ -194,6 +209,11 @@ def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
                          f"{len(unexpected)} unknown ({', '.join([*missing, *unexpected][:3])})")
     return LabelModel(module=network.eval(), task=task, labels=tuple(facts["labels"]), name=facts["name"],
                       method=Full(), temperature=float(facts["temperature"]))
+
+
+def _twin(name: str) -> str:
+    """The same tensor of an ensemble's first member."""
+    return re.sub(r"^members\.\d+\.", "members.0.", name)
 
 
 def _tied(network: Network) -> set[str]:
