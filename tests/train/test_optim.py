@@ -37,8 +37,8 @@ def test_equals_torch_adamw_on_a_toy():
             group["lr"] = rate(step, total=20, peak=0.02, warmup=3, schedule="cosine")
         reference.step()
         reference.zero_grad()
-    for a, b in zip(ours.parameters(), theirs.parameters()):
-        assert torch.equal(a, b)
+    for a, b in zip(ours.parameters(), theirs.parameters()):  # ours is the fused kernel on a CPU: other last bits
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_updates_too_small_for_bfloat16_still_add_up():

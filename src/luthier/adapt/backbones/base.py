@@ -84,10 +84,16 @@ class Backbone(nn.Module, abc.ABC):
         first; the order in which gradual unfreezing goes from the end to the beginning."""
 
     def modules_of(self, group: str) -> list[nn.Module]:
-        """The modules that hold a parameter of a layer group directly (its batch norms among them)."""
+        """The modules that hold a parameter of a layer group directly (its batch norms among them), and those that hold
+        nothing else (its dropout among them)."""
         names = self.groups()[group]
         owners = {name.rpartition(".")[0] for name in names}
-        return [module for name, module in self.named_modules() if name in owners]
+        others = {name for name, _ in self.named_parameters()} - set(names)
+        shared = {name[:at] for name in others for at, letter in enumerate(name) if letter == "."}
+        inside = {name[:at] for name in names for at, letter in enumerate(name) if letter == "."} - shared
+        return [module for name, module in self.named_modules()
+                if name in owners or name in inside
+                or any(name.startswith(f"{above}.") for above in inside)]
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
