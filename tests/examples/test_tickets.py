@@ -67,7 +67,7 @@ def test_a_customers_messages_stay_in_one_split(tmp_path):
     data, _ = prepared(tmp_path)
     splits = {}
     for example in read_examples(data):
-        splits.setdefault(example.groups, set()).add(example.split)
+        splits.setdefault(example.groups["together"], set()).add(example.split)
     assert max(len(found) for found in splits.values()) == 1
     assert data.summary["disjoint"] == "document" and data.summary["test"] >= 50
 

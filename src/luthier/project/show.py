@@ -50,8 +50,9 @@ def _extra(stage: str, folder: Path) -> list[str]:
     if stage == "prepare":
         return ["", f"Data card: {folder / 'card.html'}"]
     if stage == "train":
+        preview = folder / "preview.html"  # labelled tasks have none: each row's loss is its label's
         return ["", (folder / "contract.txt").read_text("utf-8").rstrip(),
-                "", f"Tokens that carry loss: {folder / 'preview.html'}",
+                "", *([f"Tokens that carry loss: {preview}"] if preview.is_file() else []),
                 f"Curves: tensorboard --logdir {folder / 'tensorboard'}"]
     if stage == "evaluate":
         return ["", f"Report: {folder / 'report.html'}"]
@@ -121,6 +122,7 @@ def headline(done: Done, project: Project) -> str:
             f"; {aside} set aside: {reasons}" if aside else "")
     if done.stage == "prepare" and "labels" in summary:
         aside = f", {summary['unlabelled']:,} unlabelled" if summary["unlabelled"] else ""
+        aside += f", {summary['out_of_scope']:,} of none of the classes" if summary.get("out_of_scope") else ""
         gone = f"; {summary['dropped']:,} rows left out, with reasons" if summary["dropped"] else ""
         return (f"{summary['labels']} labels; rows: {summary['train']:,} train, {summary['validation']:,} validation, "
                 f"{summary['test']:,} test{aside}{gone}")

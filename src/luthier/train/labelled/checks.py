@@ -96,14 +96,20 @@ def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: P
     """Point 7: no held-out row shares a document or a group with train, nor repeats its text or image (by the rule that
     `prepare` removes them by)."""
     from luthier.models.sources import file_hash
+    from luthier.prepare.base import TOGETHER
     from luthier.prepare.label_build import near_repeats
     from luthier.prepare.text import normalise
 
-    seen = {document for example in train for document in example.origin.documents}
-    by_origin = [example for example in held if seen & set(example.origin.documents)]
+    def origins(example: Example) -> set[str]:
+        group = example.groups.get(TOGETHER)
+        return {*example.origin.documents, *([group] if group else [])}
+
+    seen = {origin for example in train for origin in origins(example)}
+    by_origin = [example for example in held if seen & origins(example)]
     if by_origin:
-        return _finding(7, False, f"{len(by_origin)} held-out rows come from a document that is also trained on, such as "
-                        f"{by_origin[0].origin.where}; run prepare again", by_origin=len(by_origin))
+        return _finding(7, False, f"{len(by_origin)} held-out rows come from a document or group that is also trained "
+                        f"on, such as {by_origin[0].origin.where}; run prepare again", by_origin=len(by_origin))
+
     def key(example: Example) -> str:
         return file_hash(root / example.image) if example.image else normalise(str(example.input))
 
@@ -115,8 +121,8 @@ def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: P
         return _finding(7, False, f"{len(copies)} train rows repeat held-out ones, such as {train[at].origin.where}, "
                         f"{share:.0%} of which is {other.origin.where}; run prepare again or remove them",
                         by_text=len(copies))
-    return _finding(7, True, f"none of the {len(held):,} validation and test rows shares its document or its words with "
-                    "a train row", held=len(held))
+    return _finding(7, True, f"none of the {len(held):,} validation and test rows shares its document, group or words "
+                    "with a train row", held=len(held))
 
 
 def names_of(example: Example) -> tuple[str, ...]:
