@@ -164,3 +164,14 @@ def test_real_data_sets_need_no_further_word(here, task, name, labels, kind):
     maker = Project.open("p").spec.prepare.makers[0].dump()
     assert maker["kind"] == kind and summary_of("p")["labels"] == labels
     assert name != "blood_cells" or maker["group_by"] == "source_image"
+
+
+def test_labels_that_mean_none_of_the_classes_are_named_and_said(here):
+    rows = "".join(f"message {at},{('card', 'loan', 'OOS', 'other')[at % 4]}\n" for at in range(60))
+    (here / "rows.csv").write_text("text,label\n" + rows)
+    done = invoke("p", "--task", "classify", "--data", "rows.csv")
+    assert Project.open("p").spec.prepare.makers[0].dump()["out_of_scope"] == ["OOS"]
+    assert "15 rows with the label 'OOS' count as rows of none" in done.stdout and "3 labels" in done.stdout
+    assert "if the label 'other' (15 rows) means none of the classes" in done.stdout
+    found = summary_of("p")
+    assert found["labels"] == 3 and found["out_of_scope"] == 15

@@ -218,3 +218,46 @@ def test_banking77_keeps_nearly_every_row_and_is_quick(tmp_path):
     assert time.process_time() - began < 15
     assert made.summary["labels"] == 77 and made.summary["test"] >= 3070 and made.summary["dropped"] < 100
     assert made.summary["train"] + made.summary["validation"] > 9900
+
+
+def outside(number, **more):
+    return [{"text": f"question {at} on something else", "label": "oos", **more} for at in range(number)]
+
+
+def test_rows_of_no_class_are_held_out_and_counted_apart(tmp_path):
+    jsonl(tmp_path / "data.jsonl", [*topics(), *outside(40)])
+    made = run(tmp_path, {**ROWS, "out_of_scope": ["oos"]})
+    found = [e for e in read_examples(made) if "out-of-scope" in e.tags]
+    assert read_labels(made) == ("card", "fraud", "loan") and len(found) == made.summary["out_of_scope"] == 40
+    assert made.summary["train"] + made.summary["validation"] + made.summary["test"] == 60
+    counts = Counter(e.split for e in found)
+    assert not counts["train"] and counts["test"] > 10 and counts["validation"] > 5
+    assert all(e.labels == () for e in found)
+    card = json.loads((made.path / "card.json").read_text())
+    assert card["out_of_scope"] == {"train": 0, "validation": counts["validation"], "test": counts["test"]}
+    assert "40 that belong to none of the classes" in (made.path / "card.html").read_text()
+    assert not any("none of the classes" in warning for warning in card["warnings"])
+
+
+def test_the_datas_own_split_of_rows_of_no_class_is_kept_and_told_where_it_wastes_them(tmp_path):
+    jsonl(tmp_path / "data.jsonl", [*topics(), *outside(7, split="train"), {"text": "an empty list", "label": []}])
+    made = run(tmp_path, {**ROWS, "out_of_scope": ["oos"]})
+    found = [e for e in read_examples(made) if "out-of-scope" in e.tags]
+    assert Counter(e.split for e in found if e.input != "an empty list") == {"train": 7}
+    assert len(found) == 8 and made.summary["test"] > 5  # they do not keep other rows from being split
+    told = json.loads((made.path / "card.json").read_text())["warnings"]
+    assert any("7 rows of none of the classes are for training" in warning for warning in told)
+
+
+def test_two_makers_of_files_named_after_splits_keep_them(tmp_path):
+    rows = topics(80)
+    for name, part in (("train.jsonl", rows[:50]), ("test.jsonl", rows[50:])):
+        jsonl(tmp_path / "data" / name, part)
+    two = run(tmp_path, *({"kind": "rows", "path": f"data/{name}.jsonl"} for name in ("train", "test")))
+    one = run(tmp_path, {"kind": "rows", "path": "data"})
+    asked = {row["text"] for row in rows[50:]}
+    for made in (one, two):
+        assert {e.input for e in read_examples(made, "test")} == asked and made.summary["validation"] > 0
+    assert one.summary["test_hash"] == two.summary["test_hash"]
+    with pytest.raises(DataError, match=r"no train rows: 30 labelled rows, all of them for test.*named after a split"):
+        run(tmp_path, {"kind": "rows", "path": "data/test.jsonl"})

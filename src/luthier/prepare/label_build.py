@@ -19,8 +19,9 @@ from luthier.models.sources import file_hash
 from luthier.prepare import label_repeats
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare
 from luthier.prepare.label_repeats import drop_repeats
-from luthier.prepare.labels import FILE, labels_of, ordered
+from luthier.prepare.labels import FILE, OUT_OF_SCOPE, labels_of, ordered
 from luthier.prepare.leak import find_leaks
+from luthier.prepare.split import unit_interval
 from luthier.prepare.stratify import stratify
 from luthier.prepare.text import normalise, words
 from luthier.progress import Progress
@@ -28,7 +29,7 @@ from luthier.store import Artifact, Store, write_json
 from luthier.task import Task
 from luthier.types import Dropped, Example, Split, digest, write_jsonl
 
-VERSION = 1
+VERSION = 2
 UNLABELLED = label_repeats.UNLABELLED
 LONG_RUN, LONG_NEAR = 16, 20
 """Words from which on a text is compared by its 13-word runs, and by its likeness: two short customer questions that
@@ -65,7 +66,8 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     examples = _unique_ids(examples)
     examples = _drop_leaks(examples, dropped)
     examples.sort(key=lambda example: (_ORDER[example.split], UNLABELLED in example.tags))  # stable: then as read
-    labelled = [example for example in examples if UNLABELLED not in example.tags]
+    outside = sum(OUT_OF_SCOPE in example.tags for example in examples)
+    labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
     counts = Counter(example.split for example in labelled)
     _refuse_empty(counts, labelled, dropped, spec)
     labels = _labels(labelled, task, dropped)
@@ -82,7 +84,8 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     summary = {
         "documents": len({id for example in examples for id in example.origin.documents}), "passages": 0,
         "examples": len(examples), "train": counts["train"], "validation": counts["validation"],
-        "test": counts["test"], "unlabelled": len(examples) - len(labelled), "labels": len(labels),
+        "test": counts["test"], "unlabelled": len(examples) - len(labelled) - outside, "out_of_scope": outside,
+        "labels": len(labels),
         "dropped": len(dropped), "disjoint": "document" if grouped else "question", "language": task.language,
         "test_hash": digest(*sorted(example.id for example in labelled if example.split == "test")),
     }
@@ -91,6 +94,7 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
                      conflicts=conflicts, rows=read, unread_documents=unread, seed=spec.seed, root=root)
     progress.say(f"  {len(labelled):,} labelled rows ({counts['train']:,} train, {counts['validation']:,} validation, "
                  f"{counts['test']:,} test), {len(labels):,} labels, {summary['unlabelled']:,} unlabelled, "
+                 + (f"{outside:,} of none of the classes, " if outside else "") +
                  f"{len(dropped):,} dropped", **{key: summary[key] for key in ("train", "validation", "test")})
     return summary
 
@@ -129,6 +133,8 @@ def _usable(made: Sequence[Example], task: Task, dropped: list[Dropped]) -> list
             reason, detail = "unknown-label", f"{', '.join(map(repr, unknown))} is not among task.labels"
         elif UNLABELLED in example.tags and example.split != "train":
             reason, detail = "no-label", f"a {example.split} row without an answer measures nothing"
+        elif OUT_OF_SCOPE in example.tags:
+            pass  # an answer: none of the classes
         elif example.labels is not None and not task.multi_label and len(example.labels) != 1:
             several += len(example.labels) > 1
             reason = "several-labels" if example.labels else "no-label"
@@ -137,7 +143,7 @@ def _usable(made: Sequence[Example], task: Task, dropped: list[Dropped]) -> list
             dropped.append(_drop(example, reason, detail))
         else:
             kept.append(example)
-    if several > len(kept):
+    if several > sum(OUT_OF_SCOPE not in example.tags for example in kept):
         raise DataError(f"{several:,} of {len(made):,} rows have several labels; set task.multi_label: true")
     if known and not any(labels_of(example) for example in kept):
         raise DataError(f"no row has one of task.labels ({', '.join(task.labels[:8])}); the data holds: "
@@ -197,10 +203,11 @@ def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare) -> list[Example
         raise DataError("prepare.split.by is 'document', but some rows name no document or group; name the column as "
                         "`group_by` of the maker, or set by: auto")
     answered = [example for example in examples if UNLABELLED not in example.tags]
-    own = {example.split for example in answered if OWN_SPLIT in example.tags}
-    open_rows = [example for example in answered if OWN_SPLIT not in example.tags]
+    inside = [example for example in answered if OUT_OF_SCOPE not in example.tags]
+    own = {example.split for example in inside if OWN_SPLIT in example.tags}
+    open_rows = [example for example in inside if OWN_SPLIT not in example.tags]
     if not open_rows:
-        open_rows = [example for example in answered if example.split == "train"]
+        open_rows = [example for example in inside if example.split == "train"]
     shares: dict[Split, float] = {"test": spec.split.test, "validation": spec.split.validation}
     shares = {split: share for split, share in shares.items() if share > 0 and split not in own}
     shares["train"] = 1 - sum(shares.values())
@@ -214,6 +221,10 @@ def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare) -> list[Example
             unit_of[id(example)] = unit
             units[unit] += labels_of(example) or ("",)
     found = stratify(units, shares, seed=spec.seed)
+    for example in answered:
+        if OUT_OF_SCOPE in example.tags and OWN_SPLIT not in example.tags:
+            unit = unit_of[id(example)] = _group(example) or f"row={key_of[id(example)]}"
+            found.setdefault(unit, _held_split(unit, spec))
     result = []
     for example in examples:
         split = found.get(unit_of.get(id(example), ""), example.split)
@@ -221,6 +232,13 @@ def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare) -> list[Example
             split = of_group.get(_group(example), split)
         result.append(replace(example, split=split))
     return result
+
+
+def _held_split(unit: str, spec: Prepare) -> Split:
+    """Validation or test, in the proportion of their shares: in train, a row of none of the classes would be of no
+    use."""
+    held = spec.split.test + spec.split.validation
+    return "validation" if held and unit_interval(unit, spec.seed) >= spec.split.test / held else "test"
 
 
 def _drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Example]:
@@ -271,7 +289,8 @@ def _refuse_empty(counts: Mapping[str, int], labelled: Sequence[Example], droppe
     lacking = "train" if not counts["train"] else "test"
     raise DataError(f"no {lacking} rows: {len(labelled)} labelled rows, all of them for "
                     f"{' and '.join(split for split in _ORDER if counts[split])}{why}; add rows, or set another share "
-                    f"in prepare.split (now test {spec.split.test:g})")
+                    f"in prepare.split (now test {spec.split.test:g}); rows of a file named after a split, such as "
+                    "test.csv, belong to it unless the maker's `split` says otherwise")
 
 
 def _labels(labelled: Sequence[Example], task: Task, dropped: Sequence[Dropped]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from luthier.prepare.card import SPLITS, _bars, _dropped_samples, _figure, _histogram
 from luthier.prepare.label_repeats import UNLABELLED, said
-from luthier.prepare.labels import labels_of
+from luthier.prepare.labels import OUT_OF_SCOPE, labels_of
 from luthier.store import write_json, write_text
 from luthier.task import Task
 from luthier.types import Dropped, Example
@@ -43,14 +43,15 @@ def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[
                     conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int
                     ) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
-    labelled = [example for example in examples if UNLABELLED not in example.tags]
+    outside = Counter(example.split for example in examples if OUT_OF_SCOPE in example.tags)
+    labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for drop in dropped:
         reasons[drop.step][drop.reason] += 1
     made = Counter(example.origin.step for example in examples)
     data: dict[str, Any] = {
         "summary": dict(summary), "task": task.type, "multi_label": task.multi_label, "rows": rows,
-        "classes": _classes(labelled, labels),
+        "classes": _classes(labelled, labels), "out_of_scope": {split: outside[split] for split in SPLITS},
         "makers": [{"maker": name, "kept": made[name.split(" ")[0]], "dropped": dict(reasons[name.split(" ")[0]]),
                     "notes": {key: value for key, value in said_by.items() if not isinstance(value, dict)}}
                    for name, said_by in notes.items()],
@@ -132,6 +133,13 @@ def warnings(data: Mapping[str, Any], labelled: Sequence[Example], unread_docume
         if most["share"] > 0.6 and data["task"] in ("classify", "image") and not data["multi_label"]:
             found.append(f"Always answering “{most['label']}” would be right {most['share']:.0%} of the time; accuracy "
                          "alone says little here.")
+    beside = data["out_of_scope"]
+    if beside["train"]:
+        found.append(f"{_count(beside['train'], 'row')} of none of the classes are for training, where they are not "
+                     "used: give them to the test split, where they show how well such inputs are recognised.")
+    if sum(beside.values()) and not beside["test"]:
+        found.append("No row of none of the classes is in the test: the report cannot say how well such inputs are "
+                     "recognised.")
     alike = _alike([row["label"] for row in classes])
     if alike:
         found.append("Some labels differ in case or spacing only, probably by mistake: "

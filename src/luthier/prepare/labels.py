@@ -10,6 +10,9 @@ from luthier.store import Artifact
 from luthier.types import Example
 
 FILE = "labels.json"
+OUT_OF_SCOPE = "out-of-scope"
+"""Tag of a row that belongs to none of the classes where a row has one (`labels` is empty): it is never trained on as a
+class and never scored as an answer, and shows how well such inputs are recognised."""
 
 
 def read_labels(artifact: Artifact) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,9 @@ from luthier.task import TaskType
 _MOST = 300_000
 """Rows looked at to count labels."""
 _TABLES = _rows.SUFFIXES
+_OUTSIDE = ("oos", "ood", "out of scope", "out of domain", "outofscope", "outofdomain")
+_PERHAPS_OUTSIDE = ("none", "none of these", "none of the above", "other", "others", "unknown", "no class", "rest")
+"""Labels that surely, and that perhaps, mean "none of the classes"; letters only."""
 _ROLES = ("text", "label", "label_separator", "image", "spans", "tokens", "tags", "query", "positive", "negatives",
           "group_by", "weight")
 
@@ -154,7 +158,7 @@ def _read(path: Path, only: Sequence[Path]) -> Iterator[Row]:
     for file in only or [path]:
         for row in read_rows(file, file.name, notes):
             if isinstance(row, Row):
-                split = row.split or (_rows._split_in_name(file) if only else "")
+                split = row.split or (_rows.split_in_name(file) if file.is_file() else "")
                 yield Row(row.where, row.data, split)
 
 
@@ -177,9 +181,11 @@ def _labels(column: str, data: Sequence[Mapping[str, Any]], columns: Mapping[str
         fields_found = ", ".join(_columns.fields_of(data[:400]))
         raise DataError(f"the column '{column}' holds {len(found):,} different values in {len(data):,} rows, so it is "
                         f"no class; name the right one as `label` (columns: {fields_found})")
+    aside = _outside(found, fields, several=bool(several)) if task in ("classify", "image") else []
     most = ", ".join(f"{label} ({count:,})" for label, count in found.most_common(4))
     told.append(f"{len(found):,} labels: {most}{', …' if len(found) > 4 else ''}"
                 + (f"; {unlabelled:,} rows without a label" if unlabelled else ""))
+    told += aside
     if not several:
         return {}
     if separator:
@@ -187,6 +193,22 @@ def _labels(column: str, data: Sequence[Mapping[str, Any]], columns: Mapping[str
     told.append(f"{several:,} rows have several labels" + (f" (cut at '{separator}')" if separator else "")
                 + ", so the task is multi-label")
     return {"multi_label": True} if task == "classify" else {}
+
+
+def _outside(found: Counter[str], fields: dict[str, Any], *, several: bool) -> list[str]:
+    """Take labels such as oos out of the counts and into `out_of_scope`; says so, and tells of those that may be
+    meant so."""
+    said: list[str] = []
+    for label in list(found):
+        plain = re.sub(r"[^a-z]+", " ", label.lower()).strip()
+        if plain in _OUTSIDE and not several:
+            fields.setdefault("out_of_scope", []).append(label)
+            said.append(f"{found.pop(label):,} rows with the label '{label}' count as rows of none of the classes: "
+                        "they test how such inputs are recognised (out_of_scope; take the field out if it is a class)")
+        elif plain in (*_OUTSIDE, *_PERHAPS_OUTSIDE):
+            said.append(f"if the label '{label}' ({found[label]:,} rows) means none of the classes, write "
+                        f"out_of_scope: [{label}] into prepare.makers; else it is a class like the others")
+    return said
 
 
 def _separator(values: Sequence[Any]) -> str | None:

@@ -72,3 +72,10 @@ def test_files_named_after_splits_keep_them_and_words_alone_are_unlabelled(read)
 def test_other_columns_can_be_named(read):
     examples, _ = read({"data/train.conllu": "# sent 1\n1\tAnn\tB-PER\tx\n2\tran\tO\tx\n"}, word_column=1, tag_column=2)
     assert examples[0].input == "Ann ran" and examples[0].spans[0].label == "PER"
+
+
+def test_a_single_file_named_after_a_split_belongs_to_it(read):
+    words = "a B-X\nb O\n\nc O\n"
+    assert {e.split for e in read({"eng.testa": words}, "eng.testa")[0]} == {"validation"}
+    (one, _), _ = read({"words.conll": words}, "words.conll")
+    assert one.split == "train" and "own-split" not in one.tags

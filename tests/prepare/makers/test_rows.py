@@ -212,3 +212,27 @@ def test_arrays_that_are_no_images_are_an_error(read, tmp_path):
     np.savez(tmp_path / "a.npz", x=np.full((2, 3, 3), -5.0), y=[0, 1])
     with pytest.raises(DataError, match="pixel values run from -5"):
         read(None, "a.npz", Task(type="image"))
+
+
+def test_labels_that_mean_no_class_leave_a_row_without_one_and_mark_it(read):
+    text = "text,label,split\na b,x,\nwho won,oos,test\nwho lost,oos,\n"
+    examples, dropped = read(text, out_of_scope=("oos",))
+    assert [(e.labels, "out-of-scope" in e.tags) for e in examples] == [(("x",), False), ((), True), ((), True)]
+    assert [e.split for e in examples] == ["train", "test", "train"] and not dropped
+    many = Task(type="classify", multi_label=True)
+    examples, dropped = read('{"text": "a", "label": ["oos"]}\n{"text": "b", "label": ["x", "oos"]}\n', "a.jsonl", many,
+                             out_of_scope=("oos",))
+    assert [(e.labels, e.tags) for e in examples] == [((), ())]  # with several labels a row, "none" is an answer
+    assert [d.reason for d in dropped] == ["bad-row"] and "'x', too" in dropped[0].detail
+    with pytest.raises(DataError, match=r"out_of_scope.*'embed'"):
+        read("query,positive\na,b\n", task=Task(type="embed"), out_of_scope=("oos",))
+
+
+@pytest.mark.parametrize(("name", "split"), [("train.csv", "train"), ("dev.csv", "validation"), ("test-2.csv", "test"),
+                                             ("testimony.csv", None), ("data.csv", None)])
+def test_a_single_file_named_after_a_split_belongs_to_it(read, name, split):
+    text = "text,label,split\na b,x,\nc d,y,validation\n"
+    (one, two), _ = read(text, name)
+    assert one.split == (split or "train") and ("own-split" in one.tags) == (split is not None)
+    assert two.split == "validation"  # a row's own word wins
+    assert [e.split for e in read(text, name, split="test")[0]] == ["test", "test"]  # and the maker's over both

@@ -14,13 +14,11 @@ from luthier.evaluate.base import Evaluate
 from luthier.evaluate.compare import units
 from luthier.evaluate.labels.baselines import Split
 from luthier.evaluate.labels.metrics import Answers
+from luthier.prepare.labels import OUT_OF_SCOPE
 from luthier.progress import Progress
 from luthier.store import Artifact, Store, canonical
 from luthier.task import Task
 from luthier.types import Example, digest
-
-OUT_OF_SCOPE = "out-of-scope"
-"""Tag of test (and validation) rows that belong to none of the classes."""
 
 
 @dataclass(frozen=True)

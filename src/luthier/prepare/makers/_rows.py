@@ -67,7 +67,7 @@ def read_rows(path: Path, shown: str, notes: dict[str, Any]) -> Iterator[Row | B
         name = shown if path.is_file() else f"{shown.rstrip('/')}/{file.relative_to(path).as_posix()}"
         suffix = file.suffix.lower()
         if suffix == ".parquet":
-            yield from _parquet(file, name, _split_in_name(file) if path.is_dir() else "")
+            yield from _parquet(file, name, split_in_name(file) if path.is_dir() else "")
             continue
         if suffix not in SUFFIXES:
             raise DataError(f"{name} is no file of rows; known are {', '.join(SUFFIXES)} and a Hugging Face "
@@ -77,7 +77,7 @@ def read_rows(path: Path, shown: str, notes: dict[str, Any]) -> Iterator[Row | B
             notes.setdefault("encoding", {})[name] = encoding
         if not text.strip():
             raise DataError(f"{name} is empty")
-        split = _split_in_name(file) if path.is_dir() else ""
+        split = split_in_name(file) if path.is_dir() else ""
         rows = _csv(text, name, suffix, notes) if suffix in (".csv", ".tsv") else _json(text, name)
         for row in rows:
             yield Row(row.where, row.data, split) if isinstance(row, Row) and split else row
@@ -338,7 +338,8 @@ def _with_names(data: dict[str, Any], named: dict[str, list[str]]) -> dict[str, 
     return data
 
 
-def _split_in_name(file: Path) -> str:
+def split_in_name(file: Path) -> str:
+    """The split that a file is named after (train.csv, test-00000-of-00001.parquet); empty for any other name."""
     found = re.match(r"(train|validation|valid|val|dev|test)(?:[-_.]|$)", file.stem.lower())
     return found[1] if found else ""
 

@@ -32,7 +32,8 @@ _PARTS: dict[str, Split] = {**SPLITS, "testa": "validation", "testb": "test"}
 @register(MAKERS, "conll")
 class Conll(LabelledSource):
     """Read word tags from CoNLL column files: a word and its tag a line, an empty line after each sentence. IOB1,
-    IOB2, BIOES and BILOU tags are understood. `path` names a file, or a folder of files named after splits."""
+    IOB2, BIOES and BILOU tags are understood. `path` names a file, or a folder of files; files named after a split
+    (train.conll, eng.testa) belong to it, unless `split` says otherwise."""
 
     word_column: int = 0
     """Column of the word; 0 is the first, -1 the last."""
@@ -70,7 +71,7 @@ class Conll(LabelledSource):
         path = self.place(context.root)
         for file in self.files(context.root):
             name = self.path if path.is_file() else f"{self.path.rstrip('/')}/{file.relative_to(path).as_posix()}"
-            split = self.own_split(None, split_of(file) if path.is_dir() else None)
+            split = self.own_split(None, split_of(file))
             documents = 0
             for line, rows in sentences(read_text(file, name)[0]):
                 where = f"{name}:{line}"

@@ -13,11 +13,12 @@ from pydantic import Field
 from luthier.errors import DataError
 from luthier.plugins import register
 from luthier.prepare.base import MAKERS, TOGETHER
+from luthier.prepare.labels import OUT_OF_SCOPE
 from luthier.prepare.makers import _columns, _images, _tags
 from luthier.prepare.makers._examples import drop
 from luthier.prepare.makers._formats import Problem
 from luthier.prepare.makers._labelled import UNLABELLED, LabelledSource, hashes, split_tags
-from luthier.prepare.makers._rows import BadRow, Row, files_of, read_rows
+from luthier.prepare.makers._rows import BadRow, Row, files_of, read_rows, split_in_name
 from luthier.types import Dropped, Example, Origin, Tag, digest
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Answer:
 @register(MAKERS, "rows")
 class Rows(LabelledSource):
     """Read labelled rows from a file or folder: CSV, TSV, JSON Lines, JSON, Parquet, a Hugging Face dataset folder, or
-    an .npz archive of images. `path` names it; rows of a file named after a split (train.csv) belong to that split."""
+    an .npz archive of images. `path` names it; rows of a file named after a split (train.csv, or in a folder) belong to
+    that split, unless `split` says otherwise or a row names its own."""
 
     text: str | None = None
     """classify, tag: column that holds the text; None guesses from its name (text, sentence, utterance, clause…)."""
@@ -52,6 +54,10 @@ class Rows(LabelledSource):
     intent, class…). A row with an empty cell is kept as unlabelled."""
     label_separator: str | None = Field(default=None, min_length=1)
     """classify: sign that cuts a cell into several classes, such as ';'; lists need none."""
+    out_of_scope: tuple[str, ...] = ()
+    """classify, image: values of the label column that mean "none of the classes", such as oos. Their rows are never
+    trained on as a class; those for validation and test show how well such inputs are recognised. Where a row may
+    have several classes, they are rows without any."""
     names: tuple[str, ...] = ()
     """Names of the classes or word tags where the data holds the numbers 0, 1, 2… for them."""
     image: str | None = None
@@ -83,7 +89,7 @@ class Rows(LabelledSource):
     max_megapixels: float = Field(default=50, gt=0)
     """image: larger images are dropped (millions of pixels)."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     def files(self, root: Path) -> list[Path]:
         path = self.place(root)
@@ -125,6 +131,9 @@ class Rows(LabelledSource):
             if getattr(self, name) is not None and name not in used:
                 raise DataError(f"rows of {self.path}: the field '{name}' is not for the task '{context.task.type}'; "
                                 f"its columns are named by {', '.join(used)}")
+        if self.out_of_scope and "label" not in used:
+            raise DataError(f"rows of {self.path}: out_of_scope names values of a label column, which the task "
+                            f"'{context.task.type}' has none of; leave it out")
         if self.label_separator and not context.task.multi_label:
             raise DataError(f"rows of {self.path}: label_separator is set, so a row may have several classes; set "
                             "task.multi_label: true, or leave label_separator out")
@@ -162,8 +171,11 @@ class Rows(LabelledSource):
     def _rows(self, context: MakeContext, notes: dict[str, Any]) -> Iterator[Row | BadRow]:
         path = self.place(context.root)
         if path.suffix.lower() == ".npz":
-            return _images.read_npz(path, self.path, _images.images_cache(context.cache))
-        return read_rows(path, self.path, notes)
+            yield from _images.read_npz(path, self.path, _images.images_cache(context.cache))
+            return
+        named = split_in_name(path) if path.is_file() else ""  # files of a folder: read_rows looks at each
+        for row in read_rows(path, self.path, notes):
+            yield Row(row.where, row.data, named) if named and isinstance(row, Row) and not row.split else row
 
     def _row(self, row: Row, columns: Mapping[str, str | None], context: MakeContext) -> Iterator[Example | Dropped]:
         shown = str(row.data.get(columns.get("text") or columns.get("query") or "") or "")
@@ -190,11 +202,12 @@ class Rows(LabelledSource):
                 yield bad(answer.reason, answer.detail)
                 continue
             known = (answer.labels, answer.spans, answer.target) != (None, None, None)
+            outside = answer.labels == () and not context.task.multi_label
             yield Example(
                 id=digest("example", self.kind, row.where, answer.text, answer.image), input=answer.text,
                 target=answer.target, labels=answer.labels, spans=answer.spans, negatives=answer.negatives,
                 image=answer.image, split=split or "train", weight=weight,
-                tags=(*split_tags(split), *(() if known else (UNLABELLED,))),
+                tags=(*split_tags(split), *(() if known else (UNLABELLED,)), *((OUT_OF_SCOPE,) if outside else ())),
                 groups={**({TOGETHER: f"{self.group_by}={group}"} if group is not None else {}),
                         **{name: str(row.data.get(name, "") or "") for name in self.groups}},
                 origin=Origin(maker="human", step=self.kind, where=row.where),
@@ -241,7 +254,14 @@ class Rows(LabelledSource):
     def _labels(self, data: Mapping[str, Any], columns: Mapping[str, str | None]) -> tuple[str, ...] | None:
         if self.unlabelled:
             return None
-        return _columns.label_names(data.get(columns["label"] or ""), separator=self.label_separator, names=self.names)
+        found = _columns.label_names(data.get(columns["label"] or ""), separator=self.label_separator, names=self.names)
+        outside = [label for label in found or () if label in self.out_of_scope]
+        if found is None or not outside:
+            return found
+        if len(found) > len(outside):
+            raise ValueError(f"'{outside[0]}' means none of the classes (out_of_scope), but the row has "
+                             f"{', '.join(repr(label) for label in found if label not in outside)}, too")
+        return ()
 
     def _image(self, data: Mapping[str, Any], columns: Mapping[str, str | None], context: MakeContext) -> Any:
         value = data.get(columns["image"] or "")
