@@ -89,3 +89,24 @@ def test_schedules(schedule):
     else:
         assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 0.05
         assert rates[55] == pytest.approx(1.0)  # both fall symmetrically
+
+
+def test_a_resumed_optimizer_ends_with_the_same_bits_for_weights_that_lie_channels_last_in_memory():
+    def start():
+        torch.manual_seed(0)
+        weight = torch.randn(8, 6, 3, 3).to(memory_format=torch.channels_last)
+        return MasterAdamW({"conv": torch.nn.Parameter(weight)}, weight_decay=0.01)
+
+    def step(optimizer, seed):
+        gradient = torch.randn(8, 6, 3, 3, generator=torch.Generator().manual_seed(seed))
+        master = optimizer.masters["conv"]
+        master.grad = torch.empty_like(master).copy_(gradient)
+        optimizer.step(1e-2)
+
+    straight, stopped, resumed = start(), start(), start()
+    step(straight, 1)
+    step(stopped, 1)
+    resumed.load({name: value.detach().clone().contiguous() for name, value in stopped.state().items()})
+    step(straight, 2)
+    step(resumed, 2)
+    assert torch.equal(straight.weights()["conv"], resumed.weights()["conv"])

@@ -150,7 +150,7 @@ class MasterAdamW:
         self.adam.zero_grad(set_to_none=True)
         for name, master in self.masters.items():
             if f"step/{name}" in flat:
-                self.adam.state[master] = {
-                    key: flat[f"{key}/{name}"].clone().to(master.device if key != "step" else "cpu")
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+                # laid out in memory as the weight is (channels last, say): the fused step walks over both alike
+                moments = {key: torch.empty_like(master, requires_grad=False).copy_(flat[f"{key}/{name}"])
+                           for key in ("exp_avg", "exp_avg_sq")}
+                self.adam.state[master] = {"step": flat[f"step/{name}"].clone().cpu(), **moments}
