@@ -40,7 +40,7 @@ class Seam:
             self._loaded = True
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):
-                if not module.name.startswith("_"):
+                if not module.name.startswith("_") and _declares(f"{self.package}.{module.name}"):
                     importlib.import_module(f"{self.package}.{module.name}")
             for entry in importlib.metadata.entry_points(group="luthier"):
                 entry.load()
@@ -109,11 +109,20 @@ class Seam:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         choices = []
         for kind, cls in self.kinds().items():
-            inner = cls.model_json_schema()
-            inner.setdefault("properties", {})["kind"] = {"const": kind}
+            # through the handler, so that specs inside this one are defined once, where references look for them
+            inner = dict(handler.resolve_ref_schema(handler(cls.__pydantic_core_schema__)))
+            inner["properties"] = {**inner.get("properties", {}), "kind": {"const": kind}}
             inner["required"] = ["kind", *inner.get("required", [])]
             choices.append(inner)
         return {"anyOf": [*choices, {"type": "string", "enum": [*self.kinds()]}]}
+
+
+def _declares(module: str) -> bool:
+    """Whether the module's text marks a kind: packages also hold modules that do the work, with heavy imports."""
+    found = importlib.util.find_spec(module)
+    source = getattr(found.loader, "get_source", None) if found is not None else None
+    text = source(module) if source is not None else None
+    return text is None or "@register(" in text
 
 
 def register(seam: Seam, kind: str) -> Callable[[C], C]:

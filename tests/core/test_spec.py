@@ -107,3 +107,47 @@ def test_specs_are_frozen_and_pickle():
 def test_a_kind_has_one_owner():
     with pytest.raises(ValueError, match="is taken by"):
         register(TOOLS, "saw")(type("Other", (Spec,), {"__doc__": "x"}))
+
+
+def test_the_schema_of_a_seam_defines_every_spec_that_stands_inside_a_kind():
+    import json
+    import re
+    from typing import Annotated, Any
+
+    from luthier.plugins import Seam, register
+
+    seam = Seam("schema test", package="tests.core")
+    seam._loaded = True
+
+    class Inner(Spec):
+        """Inside."""
+
+        size: int = 1
+        """A size."""
+
+    @register(seam, "outer")
+    class Outer(Spec):
+        """Outside."""
+
+        inner: Inner = Inner()
+        """Inside."""
+
+    class Whole(Spec):
+        """All."""
+
+        part: Annotated[Any, seam] = Outer()
+        """A part."""
+
+    schema = Whole.model_json_schema()
+    used = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
+    assert used == {"Inner"} == set(schema["$defs"])
+    assert schema["properties"]["part"]["anyOf"][0]["properties"]["kind"] == {"const": "outer"}
+
+
+def test_naming_kinds_imports_no_torch():
+    import subprocess
+    import sys
+
+    code = ("import sys; from luthier.project.yaml_file import json_schema; json_schema(); "
+            "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
