@@ -48,15 +48,16 @@ def export_onnx(model: LabelModel, file: Path, examples: Sequence[Example]) -> d
     inputs = full_inputs(model, rows if len(rows) > 1 else rows * 2)
     names = [*inputs]
     text = "input_ids" in inputs
-    free: Any = tuple({0: torch.export.Dim("rows"), **({1: torch.export.Dim("tokens")} if text else {})} for _ in names)
+    free: Any = {0: torch.export.Dim("rows"), **({1: torch.export.Dim("tokens")} if text else {})}
     network = _network(model, names)
     try:
         with _silent(), torch.no_grad():
             torch.onnx.export(network, tuple(inputs.values()), str(file), input_names=names, output_names=["logits"],
-                              dynamic_shapes=free, opset_version=OPSET, dynamo=True, external_data=False,
-                              verbose=False)
+                              dynamic_shapes=(tuple(free for _ in names),), opset_version=OPSET, dynamo=True,
+                              external_data=False, verbose=False)
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, NotImplementedError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cause = error.__cause__ or error  # the exporter's own text only tells at which of its steps it failed
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise ModelError(f"release.onnx: this network cannot be exported to ONNX ({reason}); set release.onnx to "
                          "false") from None
     return check_onnx(model, file, rows)

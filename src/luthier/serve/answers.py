@@ -23,15 +23,17 @@ class AnswerLog:
         self._lock = threading.Lock()
         self._count: int | None = None
 
-    def add(self, *, id: str, question: str, **facts: Any) -> None:
-        """Write one row; a log that cannot be written (full disk) is reported once a row and stops no answer."""
+    def add(self, *, id: str, question: str | bytes, **facts: Any) -> None:
+        """Write one row; of an image (bytes) never more than the hash. A log that cannot be written (full disk) is
+        reported once a row and stops no answer."""
         if not self.rows:
             return
         row: dict[str, Any] = {"id": id, **facts}
-        if self.questions == "text":
+        if self.questions == "text" and isinstance(question, str):
             row["question"] = question
-        elif self.questions == "hash":
-            row["question_sha256"] = hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()
+        elif self.questions != "none":
+            content = question.encode("utf-8", "surrogatepass") if isinstance(question, str) else question
+            row["question_sha256"] = hashlib.sha256(content).hexdigest()
         line = json.dumps(row, ensure_ascii=False) + "\n"
         with self._lock:
             try:

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from luthier.errors import ServeError, need
 from luthier.serve.engines.base import ENGINES, EngineSpec
 from luthier.serve.engines.transformers import Transformers
+from luthier.serve.labels.base import LabelServe
 from luthier.spec import Spec
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ class Serve(Spec):
     cors_origins: tuple[str, ...] = ()
     """Web origins, such as https://intranet.example, whose pages may call the API from a browser; none by default."""
     systems: tuple[Literal["base", "retrieval", "tuned", "tuned_retrieval"], ...] | None = None
-    """Systems offered as models; null offers all that the release holds. Leaving out base and retrieval, or the tuned
-    ones, saves the memory of those weights."""
+    """Systems of an assistant offered as models; null offers all that the release holds. Leaving out base and
+    retrieval, or the tuned ones, saves the memory of those weights."""
     chat_page: bool = True
-    """Show the chat page at `/`."""
+    """Show the chat page, or the page of a release with labels, at `/`."""
     engine: Annotated[EngineSpec, ENGINES] = Transformers()
     """What computes the answers."""
     temperature: float = Field(default=0.0, ge=0, le=2)
@@ -70,6 +71,9 @@ class Serve(Spec):
     never the answer's text): at least this many, at most twice; 0 keeps no log."""
     log_questions: Literal["hash", "text", "none"] = "hash"
     """What the answer log holds of the question: its sha256, its text, or nothing."""
+    labels: LabelServe = LabelServe()
+    """Releases of the tasks classify, tag, embed and image. Of the fields above they do not read systems, engine,
+    temperature, max_prompt_tokens, max_output_tokens and max_embedding_inputs, which are for assistants."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Serve:
@@ -93,8 +97,14 @@ def create_app(release: Path, spec: Serve | None = None, *, root: Path | None = 
 
     root = root or Path.cwd()
     spec = spec or Serve()
-    service = Service(read_release(release), spec, root=root, state=root / STATE)
-    return build(service, key=None if spec.no_key else _key(spec, root)[0])
+    record = read_release(release)
+    key = None if spec.no_key else _key(spec, root)[0]
+    if record.labels is not None:
+        from luthier.serve.labels.http import build_labels
+        from luthier.serve.labels.service import LabelService
+
+        return build_labels(LabelService(record, spec, state=root / STATE), key=key)
+    return build(Service(record, spec, root=root, state=root / STATE), key=key)
 
 
 def serve(release: Path, spec: Serve | None = None, *, root: Path | None = None) -> None:
@@ -155,7 +165,7 @@ def _greet(listener: socket.socket, spec: Serve, root: Path, service, key: str |
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     lines = [f"Serving {service.record.label} at {url}  (API: {url}/v1, "
-             f"models: {', '.join(service.assistant.models)})"]
+             f"models: {', '.join(service.models)})"]
     if spec.no_key:
         lines.append("No API key is asked for (serve.no_key).")
     elif os.environ.get(spec.api_key_env, "").strip():
@@ -164,7 +174,7 @@ def _greet(listener: socket.socket, spec: Serve, root: Path, service, key: str |
         lines.append(f"API key: in {root / STATE / 'serve.key'}.")
     elif sys.stderr.isatty():
         lines += [f"API key (shown once; kept in {root / STATE / 'serve.key'}): {key}",
-                  f"Open the chat page with it: {url}/#key={key}" if spec.chat_page else ""]
+                  f"Open the page with it: {url}/#key={key}" if spec.chat_page else ""]
     else:
         lines.append(f"API key: made now and kept in {root / STATE / 'serve.key'} "
                      "(not printed, because stderr is no terminal).")

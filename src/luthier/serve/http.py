@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from luthier.serve import chat, errors
 from luthier.serve.embeddings import encoded
@@ -30,6 +31,19 @@ B = TypeVar("B", bound=BaseModel)
 
 def build(service: Service, *, key: str | None) -> FastAPI:
     """The application over a service; `key` None leaves the door open (loopback hosts only)."""
+    routes = Routes(service)
+    app = application(service, routes, key=key, pages=chat.routes() if service.spec.chat_page else [],
+                      max_body_bytes=service.spec.max_body_bytes)
+    app.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"])
+    app.add_api_route("/v1/completions", routes.complete, methods=["POST"])
+    app.add_api_route("/v1/embeddings", routes.embeddings, methods=["POST"])
+    return app
+
+
+def application(service: Any, routes: CommonRoutes, *, key: str | None, pages: list[Route],
+                max_body_bytes: int) -> FastAPI:
+    """What every server has: the door, errors in one shape, health, metrics, models and pages. The service has spec,
+    load() and close()."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -38,25 +52,20 @@ def build(service: Service, *, key: str | None) -> FastAPI:
             yield
         finally:
             await loading
-            service.engine.close()
+            service.close()
 
     app = FastAPI(title="Luthier", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.service = service
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _crash)
-    routes = Routes(service)
     app.add_api_route("/healthz", routes.health, methods=["GET", "HEAD"])
     app.add_api_route("/metrics", routes.metrics, methods=["GET"])
     app.add_api_route("/v1/models", routes.models, methods=["GET"])
     app.add_api_route("/v1/models/{id}", routes.model, methods=["GET"])
-    app.add_api_route("/v1/chat/completions", routes.chat, methods=["POST"])
-    app.add_api_route("/v1/completions", routes.complete, methods=["POST"])
-    app.add_api_route("/v1/embeddings", routes.embeddings, methods=["POST"])
-    pages = chat.routes() if service.spec.chat_page else []
     app.router.routes.extend(pages)
     app.add_middleware(Guard, key=key, open_paths={"/healthz", *(page.path for page in pages)},  # type: ignore[arg-type]
-                       max_body_bytes=service.spec.max_body_bytes,
+                       max_body_bytes=max_body_bytes,
                        hosts={*LOOPBACK, service.spec.host} if key is None else None)
     if service.spec.cors_origins:
         from starlette.middleware.cors import CORSMiddleware
@@ -84,9 +93,11 @@ async def _crash(request: Request, error: Exception) -> JSONResponse:
     return await _api_error(request, errors.failed())  # Starlette logs the traceback; the client learns nothing
 
 
-class Routes:
-    def __init__(self, service: Service):
-        self.service = service
+class CommonRoutes(abc.ABC):
+    """Health, metrics and models."""
+
+    service: Any
+    """Has ready, failure, metrics and record."""
 
     async def health(self) -> JSONResponse:
         if self.service.ready:
@@ -96,23 +107,18 @@ class Routes:
     async def metrics(self) -> Response:
         return Response(self.service.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    @abc.abstractmethod
     def _cards(self) -> dict[str, dict[str, Any]]:
-        service = self.service
-        record = service.record
-        created = _timestamp(record.created)
+        """The models by id, as /v1/models tells them."""
 
-        def card(id: str, **luthier: Any) -> dict[str, Any]:
-            return {"id": id, "object": "model", "created": created, "owned_by": "luthier",
-                    "luthier": {"release": record.name, "version": record.version, **luthier}}
+    def _card(self, id: str, **luthier: Any) -> dict[str, Any]:
+        record = self.service.record
+        return {"id": id, "object": "model", "created": _timestamp(record.created), "owned_by": "luthier",
+                "luthier": {"release": record.name, "version": record.version, **luthier}}
 
-        cards = {id: card(id, model=system, default=id == service.assistant.default, type="chat")
-                 for id, system in service.assistant.models.items()}
-        if service.embedder is not None:
-            encoder = service.embedder.encoder
-            id = f"{record.name}:embedding"
-            cards[id] = card(id, model=encoder.files.name, default=False, type="embedding",
-                             dimensions=encoder.dimension)
-        return cards
+    def _must_be_ready(self) -> None:
+        if not self.service.ready:
+            raise errors.loading()
 
     async def models(self) -> JSONResponse:
         self._must_be_ready()
@@ -124,6 +130,22 @@ class Routes:
         if id not in cards:
             raise errors.unknown_model(id, [*cards])
         return JSONResponse(cards[id])
+
+
+class Routes(CommonRoutes):
+    def __init__(self, service: Service):
+        self.service: Service = service
+
+    def _cards(self) -> dict[str, dict[str, Any]]:
+        service, record, card = self.service, self.service.record, self._card
+        cards = {id: card(id, model=system, default=id == service.assistant.default, type="chat")
+                 for id, system in service.assistant.models.items()}
+        if service.embedder is not None:
+            encoder = service.embedder.encoder
+            id = f"{record.name}:embedding"
+            cards[id] = card(id, model=encoder.files.name, default=False, type="embedding",
+                             dimensions=encoder.dimension)
+        return cards
 
     async def chat(self, request: Request) -> Response:
         return await self._counted(request, ChatRequest, self._chat)
@@ -139,7 +161,7 @@ class Routes:
         route, model, status = request.url.path, "", 500
         try:
             self._must_be_ready()
-            body = await _body(request, kind)
+            body = await json_body(request, kind)
             if body.model in self.service.assistant.models or body.model.endswith(":embedding"):  # type: ignore[attr-defined]
                 model = body.model if body.model in self._cards() else ""  # type: ignore[attr-defined]
             response = await handle(request, body)
@@ -150,10 +172,6 @@ class Routes:
             raise
         finally:
             self.service.metrics.requests.labels(route, model, str(status)).inc()
-
-    def _must_be_ready(self) -> None:
-        if not self.service.ready:
-            raise errors.loading()
 
     async def _chat(self, request: Request, body: ChatRequest) -> Response:
         shape = ChatShape(self.service)
@@ -286,8 +304,9 @@ class TextShape(Shape):
         return {"index": 0, "text": "", "logprobs": None, "finish_reason": job.finish}
 
 
-async def _body(request: Request, kind: type[B]) -> B:
-    """The request's JSON as a strict model. Only application/json: a web page cannot send that elsewhere unasked."""
+async def json_body(request: Request, kind: type[B], *, screened: Callable[[Any], dict[str, Any]] = screen) -> B:
+    """The request's JSON as a strict model, after `screened` took out what has no effect. Only application/json: a web
+    page cannot send that elsewhere unasked."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json":
         raise ApiError(400, "Send the body as application/json.", code="invalid_content_type")
@@ -301,7 +320,7 @@ async def _body(request: Request, kind: type[B]) -> B:
     except (ValueError, RecursionError):
         raise ApiError(400, "The body is not valid JSON.", code="invalid_json") from None
     try:
-        return kind.model_validate(screen(data))
+        return kind.model_validate(screened(data))
     except ValidationError as error:
         raise errors.from_validation(error) from None
 

@@ -130,14 +130,17 @@ class EmbeddingRequest(_Body):
         return [str(text) for text in texts]
 
 
-def screen(data: Any) -> dict[str, Any]:
-    """Take out what has no effect and refuse what cannot be done; the rest is for the strict model above."""
+def useful(data: Any) -> dict[str, Any]:
+    """A body without the bookkeeping fields."""
     if not isinstance(data, dict):
         raise ApiError(400, "The body must be a JSON object.", code="invalid_json")
+    return {name: value for name, value in data.items() if name not in IGNORED}
+
+
+def screen(data: Any) -> dict[str, Any]:
+    """Take out what has no effect and refuse what cannot be done; the rest is for the strict model above."""
     kept: dict[str, Any] = {}
-    for name, value in data.items():
-        if name in IGNORED:
-            continue
+    for name, value in useful(data).items():
         if name in NEUTRAL:
             if value is not None and not any(value == neutral and type(value) in (type(neutral), float)
                                              for neutral in NEUTRAL[name]):

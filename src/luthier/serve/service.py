@@ -91,6 +91,14 @@ class Service:
         self.embedder: Any = None
         self._encoding = asyncio.Lock()  # one encoder, one tokenizer, one caller at a time
 
+    @property
+    def models(self) -> list[str]:
+        """Ids that can be asked."""
+        return [*self.assistant.models]
+
+    def close(self) -> None:
+        self.engine.close()
+
     # Loading
 
     async def load(self) -> None:

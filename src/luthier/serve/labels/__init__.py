@@ -1,0 +1,1 @@
+"""Serving classifiers, taggers, embedders and image models: decisions, batching, explanations, routes, page."""
