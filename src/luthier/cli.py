@@ -278,6 +278,30 @@ def chat(
         converse(opened, folder, system=model)
 
 
+@app.command(rich_help_panel="Use")
+def predict(
+    inputs: Annotated[list[str] | None, typer.Argument(help="Texts; images: files or folders.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="Rows to decide: .csv, .tsv, .jsonl, .json, .parquet, or "
+                                              ".txt with one a line.")] = None,
+    column: Annotated[str | None, typer.Option(help="Column of the texts or image paths.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write JSON lines here.")] = None,
+    top_k: Annotated[int, typer.Option("--top-k", min=0, help="Likeliest labels told for each row.")] = 5,
+    explain: Annotated[str | None, typer.Option(help="Also tell what speaks for the answer: occlusion or "
+                                                "integrated_gradients.")] = None,
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give texts or images their labels with the live release, as the server would."""
+    from luthier.project.predict import predict as decide
+
+    opened = _open(project, settings)
+    found = decide(opened, _release_folder(opened, release), inputs or (), file=file, column=column, out=out,
+                   top_k=top_k, explain=explain, progress=_progress(as_json))
+    _print(found.data(), as_json, found.text())
+
+
 @app.command(rich_help_panel="Look")
 def show(
     what: Annotated[str, typer.Argument(help="project, schema, kinds, releases, or a stage: ingest, prepare, index, "

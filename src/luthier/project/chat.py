@@ -40,6 +40,8 @@ class Asking:
         from luthier.models.generate import LocalChat, load_module
 
         record = read_release(folder)
+        if record.labels is not None:
+            raise UsageError(f"release {record.label} gives labels and does not chat; ask it with: luthier predict")
         if record.template is None:
             raise UsageError(f"release {record.label} continues text and does not chat; use the server's "
                              "/v1/completions")

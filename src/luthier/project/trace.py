@@ -146,7 +146,9 @@ def _answer(project: Project, what: str) -> dict[str, Any] | None:
                 passage = known.get(id)
                 passages.append({"id": id, "where": passage.citation, "document": passage.document} if passage
                                 else {"id": id, "where": "no longer in the latest documents"})
-            return {"type": "answer", **row, "passages": passages}
+            released = _release(project, str(row.get("release", "")))
+            return {"type": "answer", **row, "passages": passages,
+                    "made_from": released["lineage"] if released else "the release is no longer there"}
     return None
 
 
