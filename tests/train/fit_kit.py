@@ -39,13 +39,14 @@ class Bench:
 
     def job(self, name: str, train: Sequence[Example], validation: Sequence[Example], *, watch: Any = None,
             seed: int = 0, **spec: Any) -> Job:
-        settings = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "checkpoint_every_s": 1e-9, **spec}
+        settings = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, **spec}
         return Job(open=self.open, train=train, validation=validation, spec=Train(**settings),
                    folder=self.folder / name, cache=Cache(self.folder / "cache"), root=self.folder, progress=Silent(),
                    watch=watch, seed=seed)
 
 
-def example(at: int, label: str | tuple[str, ...] | None, text: str, *, split: str = "train", **changes: Any) -> Example:
+def example(at: int, label: str | tuple[str, ...] | None, text: str, *, split: str = "train", **changes: Any
+            ) -> Example:
     labels = (label,) if isinstance(label, str) else label
     return Example(id=f"e{at}", input=text, target=None, labels=labels, split=split,  # type: ignore[arg-type]
                    origin=Origin(maker="human", step="rows", where=f"data.csv:{at + 2}"), **changes)
