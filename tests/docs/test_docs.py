@@ -23,17 +23,30 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_tutorials_shell_blocks_run(tmp_path):
+@pytest.mark.parametrize(("page", "said"), [("tutorial.md", ("set aside", "card.html")),
+                                            ("tutorial-classify.md", ("30 unlabelled", "card.html"))])
+def test_the_tutorials_shell_blocks_run(page, said, tmp_path):
     """All `sh` blocks of the tutorial in one shell, in an empty folder beside a copy of examples/."""
     work = tmp_path / "work"
     work.mkdir()
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    script = "set -e\n" + "\n".join(blocks(ROOT / "docs" / "tutorial.md", "sh"))
+    script = "set -e\n" + "\n".join(blocks(ROOT / "docs" / page, "sh"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(["bash", "-c", script], cwd=work, env={**os.environ, "PATH": path}, capture_output=True,
                           text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "set aside" in done.stdout and "card.html" in done.stdout
+    assert all(text in done.stdout for text in said)
+
+
+def test_the_classifier_tutorial_tells_what_the_example_holds():
+    """Lines that the tutorial and the example's README name carry the same labels."""
+    rows = (ROOT / "examples" / "tickets" / "tickets.csv").read_text("utf-8").splitlines()
+    text = (ROOT / "docs" / "tutorial-classify.md").read_text("utf-8")
+    listed = re.findall(r"^  data/tickets\.csv:(\d+): (\w+) → \w+ \([\d.]+\)  (.+)$", text, re.MULTILINE)
+    assert len(listed) == 5
+    for line, label, start in listed:
+        row = rows[int(line) - 1]
+        assert row.lstrip('"').startswith(start) and f",{label}," in row, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -51,12 +51,21 @@ def _extra(stage: str, folder: Path) -> list[str]:
         return ["", f"Data card: {folder / 'card.html'}"]
     if stage == "train":
         preview = folder / "preview.html"  # labelled tasks have none: each row's loss is its label's
-        return ["", (folder / "contract.txt").read_text("utf-8").rstrip(),
+        return ["", (folder / "contract.txt").read_text("utf-8").rstrip(), *_suspects(folder / "suspects.json"),
                 "", *([f"Tokens that carry loss: {preview}"] if preview.is_file() else []),
                 f"Curves: tensorboard --logdir {folder / 'tensorboard'}"]
     if stage == "evaluate":
         return ["", f"Report: {folder / 'report.html'}"]
     return []
+
+
+def _suspects(file: Path, most: int = 20) -> list[str]:
+    """Rows whose label is probably wrong, the least believable first (the strategy `clean` writes them)."""
+    rows = json.loads(file.read_text("utf-8"))["rows"] if file.is_file() else []
+    lines = [f"  {row['where']}: {', '.join(row['labels'])} → {', '.join(row['proposed'])} ({row['probability']:.2f})  "
+             f"{row['text'][:60]}" for row in rows[:most]]
+    more = [f"  and {len(rows) - most:,} more"] if len(rows) > most else []
+    return ["", f"Probably wrong labels (all of them: {file}):", *lines, *more] if rows else []
 
 
 def _kinds() -> tuple[dict[str, Any], str]:
