@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from luthier.progress import Progress, Silent
 from luthier.spec import Spec
 from luthier.store import Artifact, Store
 from luthier.task import Task
-from luthier.train.augments import AUGMENTS, Augment
+from luthier.train.augments import AUGMENTS, Augment, Unbound, inputs_of
 from luthier.train.average import Average
 from luthier.train.losses import LOSSES, Loss
 from luthier.train.losses.cross_entropy import CrossEntropy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from luthier.adapt.network import LabelModel
 
 VERSION = 2
+Found = TypeVar("Found")
 
 __all__ = ["AUGMENTS", "LOSSES", "MIXES", "PLANS", "REGULARIZERS", "STRATEGIES", "Regularizer", "Replay", "Train",
            "open_tuned", "open_tuned_labels", "train"]
@@ -49,8 +51,8 @@ class Train(Spec):
     1e-4 where the base model trains, 1e-3 with lora, and 1e-2 where only the head does."""
     schedule: Literal["constant", "linear", "cosine", "one_cycle", "plateau"] = "cosine"
     """How the learning rate falls after the warm-up: not at all, or to zero along a line or a cosine; `one_cycle` climbs
-    over the first 30 % and falls along a cosine (Smith 2018); `plateau` halves it after each `plateau_patience`
-    validations without a new best."""
+    over the first 30 % and falls along a cosine (Smith 2018), and has no other warm-up; `plateau` halves it after each
+    `plateau_patience` validations without a new best."""
     plateau_patience: int = Field(default=2, ge=1)
     """Validations without a new best after which the schedule `plateau` halves the learning rate."""
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
@@ -100,7 +102,7 @@ class Train(Spec):
     weights."""
     sampling: Literal["natural", "balanced"] = "natural"
     """Which rows an epoch sees (classify, image): each once, or as many drawn so that every class comes alike."""
-    augments: tuple[Annotated[Augment, AUGMENTS], ...] = ()
+    augments: tuple[Annotated[Augment | Unbound, AUGMENTS], ...] = ()
     """Random changes to every row each time it is seen, in this order (labelled tasks)."""
     mix: Annotated[Mix, MIXES] | None = None
     """Mixing of two rows and their labels: `mixup` or `cutmix` (image)."""
@@ -129,6 +131,10 @@ class Train(Spec):
         if self.max_validation_examples != "auto":
             return self.max_validation_examples
         return 2000 if task.labelled else 200
+
+    def inputs(self, root: Path) -> Mapping[str, str]:
+        """Hashes of the files that the augmentations and the strategy read: part of what a run depends on."""
+        return inputs_of([*self.augments, *([self.strategy] if self.strategy is not None else [])], root)
 
     def refuse_misfits(self, task: Task) -> None:
         """SpecError for a setting that the task cannot honour."""
@@ -171,6 +177,8 @@ def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: P
     inputs: dict[str, Any] = {"model": model, "data": data}
     if spec.replay is not None:
         inputs["replay"] = spec.replay.identity(base)
+    if files := spec.inputs(base):
+        inputs["files"] = files
 
     def make(folder: Path) -> dict[str, Any]:
         task = Task(**read_facts(model)["task"])
@@ -187,6 +195,28 @@ def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: P
     return store.build("train", version=VERSION, spec=spec, inputs=inputs, make=make)
 
 
+def probe_rates(model: Artifact, data: Artifact, spec: Train, run: Callable[[Callable[[float], float]], Found], *,
+                store: Store, root: Path | None = None, progress: Progress = Silent()) -> Found:
+    """Open the training and call `run(update)`, where `update(rate)` makes the next update with that learning rate and
+    returns the loss before it. Nothing is kept. For a learning-rate range test (`luthier.tune.range_test`)."""
+    import tempfile
+
+    base = Path.cwd() if root is None else root
+    task = Task(**read_facts(model)["task"])
+    spec.refuse_misfits(task)
+    if spec.strategy is not None:
+        raise SpecError("a learning-rate range test is for one training; remove train.strategy for it")
+    with tempfile.TemporaryDirectory(prefix="luthier-rates-") as folder:
+        if task.labelled:
+            from luthier.train.labelled.run import probe_labelled
+
+            return probe_labelled(Path(folder), model, data, spec, run, cache=store.cache("features"), root=base,
+                                  progress=progress)
+        from luthier.train.run import probe
+
+        return probe(Path(folder), model, data, spec, run, root=base, progress=progress)
+
+
 def open_tuned(run: Artifact, model: Artifact, *, dtype: str = "") -> Model:
     """The best weights of a run on their base, in evaluation mode; `dtype` overrides the spec's."""
     folder = run.path / "best"
@@ -198,8 +228,12 @@ def open_tuned(run: Artifact, model: Artifact, *, dtype: str = "") -> Model:
     return trainable(base, base.method.restore(base.module, folder))
 
 
-def open_tuned_labels(run: Artifact, *, dtype: str = "float32") -> LabelModel:
-    """The best weights of a labelled task's run, in evaluation mode."""
+def open_tuned_labels(run: Artifact, *, dtype: str = "float32", root: Path | None = None) -> LabelModel:
+    """The best weights of a labelled task's run, in evaluation mode. `root` is the folder that the paths of images start
+    from (the project's)."""
     from luthier.adapt.labelled import load_label_model
 
-    return load_label_model(run.path / "best", dtype=dtype)
+    model = load_label_model(run.path / "best", dtype=dtype)
+    if model.task.type == "image":
+        model.processor.root = root  # type: ignore[attr-defined]
+    return model
