@@ -32,7 +32,7 @@ def test_groups_hold_every_parameter_once_bottom_first(artifact):
     groups = model.groups
     held = [name for names in groups.values() for name in names]
     assert sorted(held) == sorted(name for name, _ in model.module.named_parameters())
-    assert [*groups][0] == "embeddings" and [*groups][-1] == "head"
+    assert next(iter(groups)) == "embeddings" and [*groups][-1] == "head"
     assert [*groups][1:-1] == sorted([*groups][1:-1]) and len(groups) >= 3
     words = model.module.backbone.model.get_input_embeddings().weight
     assert any(model.module.get_parameter(name) is words for name in groups["embeddings"])

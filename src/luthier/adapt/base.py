@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from luthier.adapt.head import Head
+from luthier.adapt.vocabulary import Vocabulary
 from luthier.errors import ModelError, need
 from luthier.models.generate import compute_dtype
 from luthier.models.sources import SourceFiles, resolve
@@ -86,6 +87,8 @@ class Adapt(Spec):
     tasks only)."""
     image_size: int | None = Field(default=None, ge=16, le=1024)
     """Side in pixels that images are brought to (image only); null takes the base model's own, smaller is faster."""
+    vocabulary: Vocabulary | None = None
+    """Words of your field that become tokens of their own (classify, tag, embed); null leaves the tokenizer alone."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def adapt(task: Task, spec: Adapt, *, store: Store, root: Path | None = None,
     if task.labelled:
         return _adapt_labelled(task, spec, store=store, root=base, progress=progress)
     for field, bad in (("head", spec.head != Head()), ("pretrained", not spec.pretrained),
-                       ("image_size", spec.image_size is not None)):
+                       ("image_size", spec.image_size is not None), ("vocabulary", spec.vocabulary is not None)):
         if bad:
             raise ModelError(f"adapt.{field} is for the tasks classify, tag, embed and image, not for '{task.type}'")
     source = resolve(spec.model, root=base)
@@ -141,12 +144,15 @@ def _adapt_labelled(task: Task, spec: Adapt, *, store: Store, root: Path, progre
         raise ModelError(f"adapt.template is for assistants; the task is '{task.type}'")
     if spec.image_size is not None and task.type != "image":
         raise ModelError(f"adapt.image_size is for the task image; the task is '{task.type}'")
+    if spec.vocabulary is not None and task.type == "image":
+        raise ModelError("adapt.vocabulary is for texts; the task is 'image'")
+    words = None if spec.vocabulary is None else spec.vocabulary.read(root)
     source = resolve(spec.model, purpose="image" if task.type == "image" else "encoder", root=root)
 
     def make(folder: Path) -> dict[str, Any]:
         from luthier.adapt.labelled import inspect_labelled
 
-        facts = inspect_labelled(source, spec, task)
+        facts = inspect_labelled(source, spec.model_copy(update={"vocabulary": words}), task)
         write_json(folder / "adapt.json", {**facts, "root": str(root.resolve())})
         progress.say(f"  {facts['name']}: {facts['method']['kind']}, {facts['groups']} layer groups, "
                      f"features of {facts['width']} numbers")
@@ -154,7 +160,8 @@ def _adapt_labelled(task: Task, spec: Adapt, *, store: Store, root: Path, progre
 
     return store.build("adapt", version=VERSION, spec=spec, make=make,
                        inputs={"model": source.fingerprint, "task": task,
-                               "method": "method" in spec.model_fields_set})
+                               "method": "method" in spec.model_fields_set,
+                               **({} if words is None else {"vocabulary": words})})
 
 
 def _template_text(wanted: str, root: Path) -> str | None:

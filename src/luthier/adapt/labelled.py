@@ -15,13 +15,16 @@ from safetensors.torch import load_file, save_file
 
 from luthier.adapt import ensemble
 from luthier.adapt.backbones.base import Backbone, read_config
+from luthier.adapt.backbones.static import FAMILY as STATIC
+from luthier.adapt.backbones.static import open_static, restore_static
 from luthier.adapt.backbones.text import FAMILY as TEXT
 from luthier.adapt.backbones.text import TextBackbone, open_text_backbone, restore_text_backbone
 from luthier.adapt.base import METHODS, Adapt, Method, read_facts
 from luthier.adapt.head import Head
 from luthier.adapt.network import LabelModel, Network, tag_labels
+from luthier.adapt.vocabulary import Vocabulary, extend
 from luthier.errors import ModelError
-from luthier.models.sources import SourceFiles, resolve
+from luthier.models.sources import VECTORS, SourceFiles, resolve
 from luthier.store import Artifact, canonical, tell_disk_trouble, write_json
 from luthier.task import Task
 from luthier.types import digest
@@ -44,6 +47,7 @@ class Opening:
     image_size: int | None
     dtype: str
     task: Task
+    vocabulary: Vocabulary | None = None
 
     @classmethod
     def read(cls, artifact: Artifact) -> Opening:
@@ -52,7 +56,8 @@ class Opening:
         return cls(source=facts["source"], root=root, fingerprint=facts["fingerprint"], name=facts["name"],
                    head=Head(**facts["head"]), method=METHODS.parse(facts["method"], local=root),  # type: ignore[arg-type]
                    pretrained=facts["pretrained"], image_size=facts["image_size"], dtype=facts["dtype"],
-                   task=Task(**facts["task"]))
+                   task=Task(**facts["task"]),
+                   vocabulary=Vocabulary(**facts["vocabulary"]) if facts.get("vocabulary") else None)
 
     def files(self) -> SourceFiles:
         """ModelError when the model's files changed since `adapt` looked at them."""
@@ -78,6 +83,9 @@ def inspect_labelled(source: SourceFiles, spec: Adapt, task: Task) -> dict[str, 
     if backbone.reads != wanted:
         raise ModelError(f"model '{source.source}' reads {backbone.reads}s, and the task '{task.type}' needs a model "
                          f"that reads {wanted}s")
+    if spec.vocabulary is not None and not isinstance(backbone, TextBackbone):
+        raise ModelError("adapt.vocabulary joins pieces of a tokenizer to words, and "
+                         f"'{source.source}' has whole words already; remove it")
     if spec.head.pooling != "auto" and wanted == "image":
         raise ModelError("adapt.head.pooling is for texts; an image network pools by itself")
     return {
@@ -85,17 +93,21 @@ def inspect_labelled(source: SourceFiles, spec: Adapt, task: Task) -> dict[str, 
         "architecture": type(getattr(backbone, "model", backbone)).__name__, "family": backbone.family,
         "method": method.dump(), "dtype": spec.dtype, "task": task.dump(), "head": spec.head.dump(),
         "pretrained": spec.pretrained, "image_size": spec.image_size, "width": backbone.width,
+        "vocabulary": None if spec.vocabulary is None else spec.vocabulary.dump(),
         "parameters": sum(p.numel() for p in backbone.parameters()), "groups": len(backbone.groups()) + 1,
     }
 
 
 def open_backbone(source: SourceFiles, task: Task, *, dtype: str, pretrained: bool, image_size: int | None = None,
-                  max_length: int | None = None, seed: int = 0) -> Backbone:
-    """The backbone for a model source; text models for text tasks, image models for `image`."""
+                  max_length: int | None = None, seed: int = 0, texts: Sequence[str] = ()) -> Backbone:
+    """The backbone for a model source; text models for text tasks, image models for `image`. Word vectors take from
+    the train texts which words to keep."""
     if task.type == "image":
         from luthier.adapt.backbones.image import open_image_backbone
 
         return open_image_backbone(source, image_size=image_size, dtype=dtype, pretrained=pretrained, seed=seed)
+    if source.source.startswith(VECTORS):
+        return open_static(source, pretrained=pretrained, dtype=dtype, max_length=max_length, seed=seed, texts=texts)
     return open_text_backbone(source.folder, source=source.source, dtype=dtype, pretrained=pretrained,
                               max_length=max_length, seed=seed)
 
@@ -103,6 +115,8 @@ def open_backbone(source: SourceFiles, task: Task, *, dtype: str, pretrained: bo
 def restore_backbone(folder: Path, *, dtype: str = "float32") -> Backbone:
     """The architecture that a backbone's `save` described; its weights are still to be filled in."""
     facts = read_config(folder)
+    if facts["family"] == STATIC:
+        return restore_static(folder, facts, dtype=dtype)
     if facts["family"] == TEXT:
         return restore_text_backbone(folder, facts, dtype=dtype)
     from luthier.adapt.backbones.image import restore_image_backbone
@@ -116,13 +130,16 @@ def outputs_of(task: Task, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def open_label_model(artifact: Artifact, labels: Sequence[str], *, seed: int = 0, dtype: str = "float32",
-                     max_length: int | None = None) -> LabelModel:
+                     max_length: int | None = None, texts: Sequence[str] = ()) -> LabelModel:
     """The base model with a fresh head for `labels`, in evaluation mode, every parameter requiring gradients (LoRA: the
-    adapters and the head). `seed` draws the head, and the backbone where it is not pretrained."""
+    adapters and the head). `seed` draws the head, and the backbone where it is not pretrained. `texts` are the train
+    texts, from which `adapt.vocabulary.auto` and word vectors choose their words."""
     opening = Opening.read(artifact)
     source = opening.files()
     backbone = open_backbone(source, opening.task, dtype=dtype, pretrained=opening.pretrained,
-                             image_size=opening.image_size, max_length=max_length, seed=seed)
+                             image_size=opening.image_size, max_length=max_length, seed=seed, texts=texts)
+    if opening.vocabulary is not None and isinstance(backbone, TextBackbone):
+        extend(backbone, opening.vocabulary.words(backbone.processor.tokenizer, texts))
     return _assemble(backbone, opening, labels, source=source, seed=seed)
 
 

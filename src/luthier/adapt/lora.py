@@ -38,9 +38,13 @@ class LoRA(Spec):
     reach 60 % of the gain (measured on SmolLM2-135M, MedQuAD)."""
 
     def attach(self, module: nn.Module, *, seed: int) -> nn.Module:
+        from luthier.adapt.network import Network
+
         peft = need("peft", extra="train")
         import torch
 
+        if isinstance(module, Network):
+            return self._attach_labelled(module, seed=seed)
         names = self._targets(module)
         config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,
                                  bias="none", task_type="CAUSAL_LM", fan_in_fan_out=_transposed(module, names))
@@ -49,21 +53,67 @@ class LoRA(Spec):
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name it is about to drop
             return peft.get_peft_model(module, config, autocast_adapter_dtype=False)
 
-    def _targets(self, module: nn.Module) -> list[str]:
-        from torch import nn
-        from transformers.pytorch_utils import Conv1D
+    def _attach_labelled(self, network: Any, *, seed: int) -> nn.Module:
+        """Adapters in the backbone of a labelled task's network; its head and pooling train fully. Works in place, so
+        that every module keeps its name and with it its layer group."""
+        peft = need("peft", extra="train")
+        import torch
 
-        head = module.get_output_embeddings()  # type: ignore[operator]
-        first = layer_count(module) - self.layers if self.layers else 0
-        linear = [name for name, inner in module.named_modules()
-                  if isinstance(inner, nn.Linear | Conv1D) and inner is not head]
-        wanted = [name for name in linear if self.targets == "all-linear" or name.rsplit(".", 1)[-1] in self.targets]
-        missing = [] if self.targets == "all-linear" else \
-            [target for target in self.targets if not any(name.rsplit(".", 1)[-1] == target for name in linear)]
+        backbone = network.backbone
+        names = self._chosen(_linear(backbone))
+        if self.layers:
+            groups = [held for group, held in backbone.groups().items() if re.search(r"\d", group)]  # not stem, not top
+            top = {name for held in groups[-self.layers :] for name in held}
+            names = [name for name in names if f"{name}.weight" in top]
+        if not names:
+            raise ModelError("lora finds no linear layer to adapt in this model; name others under adapt.method, or "
+                             "set adapt.method: {kind: full} (a network of convolutions has none)")
+        # peft wants the transformers model itself, where there is one
+        prefix, inner = next(((f"{name}.", child) for name, child in backbone.named_children()
+                              if hasattr(child, "base_model_prefix")), ("", backbone))
+        config = peft.LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, bias="none",
+                                 target_modules=[name.removeprefix(prefix) for name in names],
+                                 fan_in_fan_out=_transposed(backbone, names))
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            torch.manual_seed(seed)
+            warnings.simplefilter("ignore", FutureWarning)
+            backbone.requires_grad_(False)
+            peft.inject_adapter_in_model(config, inner)
+        return network
+
+    def merged_state(self, network: Any) -> dict[str, torch.Tensor]:
+        """The state dict of a labelled task's network with the adapters added to the weights they stand beside, under
+        the names that the network has without adapters. The network itself stays as it is."""
+        need("peft", extra="train")
+        from peft.tuners.lora import LoraLayer
+
+        state = dict(network.state_dict())
+        for name, inner in network.named_modules():
+            if not isinstance(inner, LoraLayer):
+                continue
+            for key in [key for key in state if key.startswith(f"{name}.lora_")]:
+                del state[key]
+            for kind in ("weight", "bias"):
+                kept = state.pop(f"{name}.base_layer.{kind}", None)
+                if kept is not None:
+                    added = inner.get_delta_weight("default").detach() if kind == "weight" else 0  # type: ignore[operator]
+                    state[f"{name}.{kind}"] = kept + added
+        return state
+
+    def _chosen(self, linear: list[str]) -> list[str]:
+        """Of the names of linear layers, those that `targets` means."""
+        if self.targets == "all-linear":
+            return linear
+        known = {name.rsplit(".", 1)[-1] for name in linear}
+        missing = [target for target in self.targets if target not in known]
         if missing:
-            known = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise ModelError(f"lora.targets names {', '.join(missing)}, which the model does not have; "
-                             f"its linear layers are: {', '.join(known)}")
+                             f"its linear layers are: {', '.join(sorted(known))}")
+        return [name for name in linear if name.rsplit(".", 1)[-1] in self.targets]
+
+    def _targets(self, module: nn.Module) -> list[str]:
+        first = layer_count(module) - self.layers if self.layers else 0
+        wanted = self._chosen(_linear(module, but=module.get_output_embeddings()))  # type: ignore[operator]
         kept = [name for name in wanted if (layer := layer_of(name)) is None or layer >= first]
         if not kept:
             raise ModelError("lora finds no linear layer to adapt in this model; name them under adapt.method.targets")
@@ -83,6 +133,15 @@ class LoRA(Spec):
 
     def merge(self, module: Any) -> nn.Module:
         return module.merge_and_unload(safe_merge=True)
+
+
+def _linear(module: nn.Module, *, but: Any = None) -> list[str]:
+    """Names of all linear layers (GPT-2's Conv1D among them) except one module."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return [name for name, inner in module.named_modules()
+            if isinstance(inner, nn.Linear | Conv1D) and inner is not but]
 
 
 def _transposed(module: nn.Module, names: list[str]) -> bool:

