@@ -63,9 +63,11 @@ def draw(rows: Sequence[dict[str, Any]], each: Sequence[int], seed: int) -> list
 
 
 def job(folder: Path, model: Artifact, store: Store, labels: Sequence[str], train: Sequence[Example],
-        validation: Sequence[Example], spec: Train, *, seed: int, warm: bool = True) -> Job:
-    """A job that starts from nothing in `folder`."""
-    shutil.rmtree(folder, ignore_errors=True)
+        validation: Sequence[Example], spec: Train, *, seed: int, warm: bool = True,
+        fresh: bool = True) -> Job:
+    """A job in `folder`, which begins empty unless `fresh` is False (finished folds are then taken from there)."""
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
     return Job(open=lambda at: open_label_model(model, labels, seed=at), train=train, validation=validation, spec=spec,
                folder=folder, cache=store.cache("features"), root=folder, progress=label_common.QUIET, seed=seed,
                look_for_leaks=False, warm=warm)

@@ -174,8 +174,8 @@ def test_the_interval_is_nadeau_and_bengios() -> None:
 @pytest.mark.slow
 def test_out_of_fold_value_is_near_the_test_value(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    train, test = rows(90, size=12), rows(90, first=500, size=12)
-    found = CrossVal(folds=5).run(fit_once, bench.job("honest", train, (), **{**HEAD, "epochs": 8}))
+    train, test = rows(60, size=12), rows(90, first=500, size=12)
+    found = CrossVal(folds=3).run(fit_once, bench.job("honest", train, (), **HEAD))
     from luthier.train.labelled.score import validate
 
     value, _, _ = validate(found.model, test, found.model.rows(test))

@@ -295,6 +295,21 @@ def test_warm_start_predicts_as_scikit_learn(tmp_path: Path) -> None:
     assert np.abs(found - wanted).max() < 1e-4
 
 
+def test_l2sp_pulls_what_learns_towards_the_base_model(bench: Bench, train: Any) -> None:
+    from luthier.train.regularizers.l2sp import L2SP
+
+    start = bench.open(0).module.state_dict()
+
+    def distance(name: str, strength: float | None) -> tuple[float, Any]:
+        pull = () if strength is None else (L2SP(strength=strength),)
+        fitted = fit_once(bench.job(name, train, (), regularizers=pull, plan=Gradual(lowest=2), epochs=2))
+        found = weights(fitted)
+        return float(sum((found[n] - start[n]).square().sum() for n in found)), found
+
+    free, none, tight = distance("free", None), distance("none", 0.0), distance("tight", 100.0)
+    assert same(free[1], none[1]) and tight[0] < 0.5 * free[0]
+
+
 def test_average_is_the_mean_of_the_weights(bench: Bench, train: Any) -> None:
     seen: list[dict[str, torch.Tensor]] = []
     model: list[Any] = []

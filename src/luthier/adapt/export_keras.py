@@ -14,6 +14,7 @@ from torch import nn
 from luthier.adapt.backbones.image_processor import ImageProcessor
 from luthier.adapt.backbones.keras_image import KerasImage, keras_on_torch
 from luthier.adapt.backbones.keras_tensorflow import to_saved_model
+from luthier.adapt.ensemble import EnsembleNetwork
 from luthier.adapt.network import LabelModel
 from luthier.errors import ModelError, UsageError
 from luthier.store import tell_disk_trouble, write_json
@@ -59,6 +60,9 @@ def export_saved_model(model: LabelModel, folder: Path) -> Path:
 
 def _assemble(model: LabelModel) -> Any:
     backbone, keras = model.module.backbone, keras_on_torch()
+    if isinstance(model.module, EnsembleNetwork):
+        raise ModelError(f"'{model.name}' is an ensemble, and its Keras form would be one member's; release it as ONNX, "
+                         "or train with strategy ensemble and distill: true")
     if not isinstance(backbone, KerasImage):
         raise ModelError(f"'{model.name}' is not a Keras network, so it has no Keras form; release it as ONNX instead")
     backbone.describe()  # marks every layer as trainable, as the exported model should be

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from luthier.serve.errors import ApiError
 from luthier.serve.labels.predictor import Asked, Predictor
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ class Explainer:
         import torch
 
         network: Any = self.model.module
+        if len(getattr(network, "members", ())) > 1 and not network.shared:  # no path through several embedding tables
+            raise ApiError(400, "This model is an ensemble whose members have embeddings of their own; ask for the method "
+                           "occlusion.", param="explain.method", code="unsupported_value")
         tokenizer: Any = self.model.processor.tokenizer  # type: ignore[attr-defined]
         table = network.backbone.model.get_input_embeddings()
         ids = torch.tensor(asked.row.data)

@@ -189,7 +189,8 @@ class GroupWatch:
             own = [] if group == HEAD else [modules[module] for module in self.network.backbone.modules_of(group)]
             inside = sorted(name for name in buffers if name.rpartition(".")[0] in own)
             # the float32 masters too: a small step may round to the same bfloat16 weight
-            masters = [self.masters[name] for name in names if name in self.masters]
+            masters = [self.masters[name] for name in names
+                       if name in self.masters and self.masters[name] is not tensors[name]]
             for tensor in (*(tensors[name] for name in names), *masters, *(buffers[name] for name in inside)):
                 sum_.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
             found[group] = sum_.hexdigest()
