@@ -61,7 +61,7 @@ def export_saved_model(model: LabelModel, folder: Path) -> Path:
 def _assemble(model: LabelModel) -> Any:
     backbone, keras = model.module.backbone, keras_on_torch()
     if isinstance(model.module, EnsembleNetwork):
-        raise ModelError(f"'{model.name}' is an ensemble, and its Keras form would be one member's; release it as ONNX, "
+        raise ModelError(f"'{model.name}' is an ensemble, and a Keras form would be one member's; release it as ONNX, "
                          "or train with strategy ensemble and distill: true")
     if not isinstance(backbone, KerasImage):
         raise ModelError(f"'{model.name}' is not a Keras network, so it has no Keras form; release it as ONNX instead")

@@ -133,8 +133,8 @@ class Explainer:
 
         network: Any = self.model.module
         if len(getattr(network, "members", ())) > 1 and not network.shared:  # no path through several embedding tables
-            raise ApiError(400, "This model is an ensemble whose members have embeddings of their own; ask for the method "
-                           "occlusion.", param="explain.method", code="unsupported_value")
+            raise ApiError(400, "This model is an ensemble whose members have embeddings of their own; ask for "
+                           "the method occlusion.", param="explain.method", code="unsupported_value")
         tokenizer: Any = self.model.processor.tokenizer  # type: ignore[attr-defined]
         table = network.backbone.model.get_input_embeddings()
         ids = torch.tensor(asked.row.data)
