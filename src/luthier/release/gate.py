@@ -97,7 +97,7 @@ class Gate(Spec):
         elif system != "tuned":
             return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
                          sentence=f"the verdict is '{system}', which needs no tuned model, so there is nothing to "
-                                  "release; release.system: tuned with --force releases it all the same (recorded)")
+                                  "release; --force releases the tuned model all the same (recorded)")
         if rival is None:
             return _skip("beats", f"nothing simpler than '{system}' was measured")
         return self._beats_by(report, system, rival)
