@@ -208,6 +208,30 @@ def tune(
     _print({**tuned.result, "applied": applied}, as_json, text_of(tuned, applied))
 
 
+@app.command(rich_help_panel="Use")
+def label(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many rows to propose.")] = 20,
+    ask: Annotated[bool, typer.Option("--ask", help="Go through them in the terminal, one key a row.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Propose the rows without a label that are worth a person's minute, and take down what the person says."""
+    from luthier.project.label import ask as go_through
+    from luthier.project.label import propose
+
+    found = propose(_open(project, settings), count=count, progress=_progress(as_json))
+    if ask and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        import click
+
+        decided = go_through(found, key=click.getchar, line=typer.prompt, say=typer.echo)
+        typer.echo(found.text(decided))
+        return
+    if ask:
+        typer.echo("this is no terminal to ask in; the rows are only written down", err=True)
+    _print(found.data(), as_json, found.text())
+
+
 @app.command(rich_help_panel="Stages")
 def release(
     project: ProjectDir = HERE,

@@ -95,6 +95,11 @@ class MakeContext:
         return self.build_retriever(split)
 
 
+def no_split(id: str) -> Split:
+    """`MakeContext.split_of` for labelled data, whose rows are split after they are made."""
+    raise KeyError(f"no split for '{id}': labelled rows are split after they are made")
+
+
 class Maker(Protocol):
     """Makes examples from documents. A registered `Spec` whose fields are its settings.
 
@@ -188,10 +193,13 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
 def _prepare_labelled(documents: Artifact | None, task: Task, spec: Prepare, *, store: Store, root: Path,
                       progress: Progress) -> Artifact:
     from luthier.prepare import label_build
+    from luthier.prepare.decisions import decisions_hash
 
     label_build.refuse_settings(spec)
     inputs = {"task": task.dump(), "makers": [[maker.VERSION, dict(maker.inputs(root))] for maker in spec.makers],
               **({"documents": documents} if documents is not None else {})}
+    if decided := decisions_hash(root):
+        inputs["decisions"] = decided
 
     def make(folder: Path) -> Mapping[str, Any]:
         return label_build.build_labelled(folder, task, spec, documents=documents, store=store, root=root,

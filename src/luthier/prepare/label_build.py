@@ -17,7 +17,8 @@ from luthier.errors import DataError, SpecError
 from luthier.index.rag import Rag
 from luthier.models.sources import file_hash
 from luthier.prepare import label_repeats
-from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare
+from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare, no_split
+from luthier.prepare.decisions import apply_decisions
 from luthier.prepare.label_repeats import drop_repeats
 from luthier.prepare.labels import FILE, OUT_OF_SCOPE, labels_of, ordered
 from luthier.prepare.leak import find_leaks
@@ -59,10 +60,13 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     dropped: list[Dropped] = []
     made, notes = _make(task, spec, store, root, progress, dropped)
     read = len(made)
+    decided = apply_decisions(made, root, dropped, id_of=lambda example: _named(example, _content(example, root)).id)
+    given = {_content(old, root): labels_of(old) for old, new in zip(made, decided) if old is not new}
+    made = decided
     made = _usable(made, task, dropped)
     keyed = [(example, _content(example, root)) for example in made]
     keyed, conflicts = drop_repeats(keyed, task, dropped)
-    examples = _assign([(_named(example, key), key) for example, key in keyed], spec)
+    examples = _assign([(_named(example, key), key) for example, key in keyed], spec, given)
     examples = _unique_ids(examples)
     examples = _drop_leaks(examples, dropped)
     examples.sort(key=lambda example: (_ORDER[example.split], UNLABELLED in example.tags))  # stable: then as read
@@ -101,9 +105,6 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
 
 def _make(task: Task, spec: Prepare, store: Store, root: Path, progress: Progress, dropped: list[Dropped]
           ) -> tuple[list[Example], dict[str, dict[str, Any]]]:
-    def no_split(id: str) -> Split:
-        raise KeyError(f"no split for '{id}': labelled rows are split after they are made")
-
     made: list[Example] = []
     notes: dict[str, dict[str, Any]] = {}
     for number, maker in enumerate(spec.makers, 1):
@@ -191,11 +192,13 @@ def _group(example: Example) -> str:
     return group or (f"document={example.origin.documents[0]}" if example.origin.documents else "")
 
 
-def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare) -> list[Example]:
+def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare, given: Mapping[str, tuple[str, ...]]
+            ) -> list[Example]:
     """The user's own split where the data gives one; the shares for the rest, by group and class.
 
     A split that the data names nowhere (a file of train and one of test rows has no validation) gets its share of the
-    rows that name none or, where all name one, of the train rows.
+    rows that name none or, where all name one, of the train rows. `given` are the labels that corrected rows had in the
+    data, by content: a correction does not move the split.
     """
     examples = [example for example, _ in keyed]
     key_of = {id(example): key for example, key in keyed}
@@ -219,7 +222,7 @@ def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare) -> list[Example
         unit = _group(example) or f"row={key_of[id(example)]}"
         if unit not in of_group:
             unit_of[id(example)] = unit
-            units[unit] += labels_of(example) or ("",)
+            units[unit] += given.get(key_of[id(example)], labels_of(example)) or ("",)
     found = stratify(units, shares, seed=spec.seed)
     for example in answered:
         if OUT_OF_SCOPE in example.tags and OWN_SPLIT not in example.tags:

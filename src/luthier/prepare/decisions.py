@@ -1,0 +1,127 @@
+"""What a person decided about single rows (`luthier label`): `labels/decisions*.jsonl` in the project folder.
+
+One JSON object a line: `{"id": "…", "labels": ["card"]}`. A row is named by its `id` (as `luthier label` and
+`suspects.json` show it), by `where` (`data/train.csv:12`) or by its whole `text`. Decisions complete rows that have no
+label and correct those that have one; of two about the same row the later one counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from luthier.models.sources import file_hash
+from luthier.prepare.base import OWN_SPLIT
+from luthier.prepare.label_repeats import UNLABELLED
+from luthier.prepare.text import normalise
+from luthier.types import Dropped, Example, digest
+
+FOLDER, FILE, PATTERN = "labels", "decisions.jsonl", "decisions*.jsonl"
+DECIDED = "decided"
+"""Tag of a row whose labels a person decided here."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of a decisions file."""
+
+    source: str
+    """File and line, such as `labels/decisions.jsonl:3`."""
+    labels: tuple[str, ...]
+    id: str = ""
+    where: str = ""
+    text: str = ""
+
+
+def decisions_hash(root: Path) -> str:
+    """Stands for all decisions; empty where there are none."""
+    parts = [file_hash(file) for file in _files(root)]
+    return digest(*parts) if parts else ""
+
+
+def read_decisions(root: Path) -> Iterator[Decision | Dropped]:
+    """The decisions in order, and the lines that are none, with the reason."""
+    for file in _files(root):
+        for number, line in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
+            if line.strip():
+                yield _read(line, f"{FOLDER}/{file.name}:{number}")
+
+
+def apply_decisions(made: Sequence[Example], root: Path, dropped: list[Dropped], *, id_of: Callable[[Example], str]
+                    ) -> list[Example]:
+    """The rows with what people decided. A decision that matches no row is counted among the dropped.
+
+    `id_of` gives a row's final id. A row that had no label stays in train: it was chosen because it is hard, and would
+    bend a test. A text that several rows have is decided for all of them.
+    """
+    found = list(read_decisions(root))
+    dropped += [one for one in found if isinstance(one, Dropped)]
+    wanted = [one for one in found if isinstance(one, Decision)]
+    if not wanted:
+        return list(made)
+    ids: dict[str, list[int]] = {}
+    places: dict[str, list[int]] = {}
+    texts: dict[str, list[int]] = {}
+    for at, example in enumerate(made):
+        if any(one.id for one in wanted):
+            ids.setdefault(id_of(example), []).append(at)
+        places.setdefault(example.origin.where, []).append(at)
+        texts.setdefault(normalise(str(example.input)) or str(example.input).strip(), []).append(at)
+    kept = list(made)
+    for one in wanted:
+        hits = ids.get(one.id, []) if one.id else []
+        if not hits and one.where:
+            hits = places.get(one.where, [])
+        key = normalise(one.text) or one.text.strip()
+        if key:  # the row must still say what was decided about
+            hits = [at for at in hits if _says(made[at], key)] or texts.get(key, [])
+        hits = [at for at in hits if made[at].spans is None and made[at].target is None]
+        for at in hits:
+            kept[at] = _decided(made[at], one)
+        if not hits:
+            dropped.append(Dropped(
+                item=one.source, step="decisions", reason="decision-without-row", text=one.text[:300],
+                detail=f"no row has its id, place or text ({one.id or one.where or 'text'}); the data changed, or the "
+                       "row is named wrongly"))
+    return kept
+
+
+def _says(example: Example, key: str) -> bool:
+    return (normalise(str(example.input)) or str(example.input).strip()) == key
+
+
+def _decided(example: Example, one: Decision) -> Example:
+    tags = tuple(tag for tag in example.tags if tag not in (UNLABELLED, DECIDED))
+    if UNLABELLED in example.tags and OWN_SPLIT not in tags:
+        tags = (*tags, OWN_SPLIT)
+    return replace(example, labels=one.labels, tags=(*tags, DECIDED),
+                   origin=replace(example.origin, maker="human", evidence=one.source))
+
+
+def _read(line: str, source: str) -> Decision | Dropped:
+    def bad(detail: str) -> Dropped:
+        return Dropped(item=source, step="decisions", reason="unreadable-decision", detail=detail, text=line[:300])
+
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        return bad(f"not JSON: {error}")
+    if not isinstance(data, dict):
+        return bad("not a JSON object")
+    labels = data.get("labels")
+    labels = [labels] if isinstance(labels, str) else labels
+    if labels is None:
+        return bad("no `labels`; write the right ones, such as [\"card\"]")
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
+        return bad("`labels` is not a list of names")
+    names = {name: data.get(name) or "" for name in ("id", "where", "text")}
+    if not all(isinstance(value, str) for value in names.values()) or not any(names.values()):
+        return bad("names no row; give its id, where, or text")
+    return Decision(source, tuple(" ".join(label.split()) for label in labels), **names)
+
+
+def _files(root: Path) -> list[Path]:
+    found = (file for file in (root / FOLDER).glob(PATTERN) if file.is_file() and file.stat().st_size)
+    return sorted(found, key=lambda file: file.stem)  # decisions, decisions-2, …
