@@ -51,21 +51,21 @@ def test_an_ensemble_becomes_one_model_that_agrees_with_it(bench: Bench, train: 
 
 def test_with_alpha_1_the_teacher_counts_nothing(bench: Bench, train: Any, held: Any) -> None:
     plain = fit_once(bench.job("plain", train, held, **HEAD))
-    nonsense = Teacher(logits={e.id: np.float32([9, -9, 0]) for e in train}, alpha=1.0)
+    nonsense = Teacher(logits={e.id: np.array([9, -9, 0], dtype=np.float32) for e in train}, alpha=1.0)
     taught = fit_once(bench.job("alpha", train, held, **HEAD).but(teacher=nonsense))
     assert same(weights(plain), weights(taught))
 
 
 def test_with_alpha_0_the_labels_count_nothing(bench: Bench, train: Any) -> None:
     """A teacher that calls everything the first class teaches that, whatever the labels say."""
-    teacher = Teacher(logits={e.id: np.float32([6, 0, 0]) for e in train}, alpha=0.0)
+    teacher = Teacher(logits={e.id: np.array([6, 0, 0], dtype=np.float32) for e in train}, alpha=0.0)
     found = fit_once(bench.job("nonsense", train, (), **{**HEAD, "epochs": 30, "learning_rate": 0.1}).but(
         teacher=teacher, warm=False))
     assert (predict.logits(found.model, found.model.rows(train)).argmax(-1) == 0).all()
 
 
 def test_rows_without_a_label_learn_from_the_teacher(bench: Bench, train: Any, held: Any) -> None:
-    blank = [example(300 + at, None, e.input, tags=("unlabelled",)) for at, e in enumerate(rows(12, first=400))]
+    blank = [example(300 + at, None, str(e.input), tags=("unlabelled",)) for at, e in enumerate(rows(12, first=400))]
     job = bench.job("blank", train, held, **HEAD).but(unlabelled=blank)
     teacher = Ensemble(count=2)
     found = Distill(teacher=teacher).run(fit_once, job)

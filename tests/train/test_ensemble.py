@@ -176,7 +176,7 @@ def test_a_bad_member_does_not_enter_the_soup(bench: Bench, train: Any, held: An
     job = bench.job("bad", train, held, **HEAD)
     good = [fit_once(job.but(folder=job.folder / str(at), seed=0)) for at in range(2)]
     with torch.no_grad():
-        good[1].model.module.head[-1].weight.mul_(-20)  # turns every answer round
+        good[1].model.module.get_parameter(good[1].model.groups["head"][0]).mul_(-20)  # turns every answer round
     found, chosen = _members.soup(good, job)
     assert chosen == [0] and same(weights(found), weights(good[0]))
 
