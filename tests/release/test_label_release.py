@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluate"))
-from label_kit import Kit, encoder, kit, texts
+from label_kit import Kit, encoder, kit, texts  # pyright: ignore[reportMissingImports]
 
 from luthier.adapt import predict
 from luthier.adapt.labelled import WEIGHTS, load_label_model

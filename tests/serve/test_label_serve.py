@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluate"))
-from label_kit import encoder, texts
+from label_kit import encoder, texts  # pyright: ignore[reportMissingImports]
 
 from luthier.adapt import predict
 from luthier.adapt.labelled import load_label_model

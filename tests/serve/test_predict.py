@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
 from test_label_page import model
-from test_label_serve import encoder, picture, write_release
+from test_label_serve import encoder, picture, write_release  # pyright: ignore[reportAttributeAccessIssue]
 
 from luthier.errors import UsageError
 from luthier.project.predict import predict
