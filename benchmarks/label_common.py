@@ -15,6 +15,7 @@ import numpy as np
 from luthier.adapt import predict
 from luthier.adapt.base import Adapt, adapt
 from luthier.evaluate.labels import baselines
+from luthier.evaluate.labels.base import LabelEvaluate
 from luthier.ingest.base import Ingest, ingest
 from luthier.prepare.base import Prepare, prepare, read_examples
 from luthier.prepare.labels import read_labels
@@ -40,11 +41,12 @@ def base(store: Store, task: Task, **options: Any) -> Artifact:
 
 
 def fitted(store: Store, model: Artifact, data: Artifact, spec: Train, *, watch: Any = None) -> dict[str, Any]:
-    """Train, then score the test rows once. CPU seconds are those of the whole call, features and contract included."""
+    """Train, then score the test rows once. `cpu_s` is the whole call, features and contract included (little where a
+    finished run was found again); `train_cpu_s` the updates alone."""
     began, cpu = time.monotonic(), common.cpu_seconds()
     run = train(model, data, spec, store=store, root=common.data_folder(), progress=QUIET, watch=watch)
     used, waited = common.cpu_seconds() - cpu, time.monotonic() - began
-    tuned = open_tuned_labels(run)
+    tuned = open_tuned_labels(run, root=common.data_folder())
     test = [e for e in read_examples(data, "test") if e.labels]
     rows = tuned.rows(test)
     logits = predict.logits(tuned, rows)
@@ -54,7 +56,7 @@ def fitted(store: Store, model: Artifact, data: Artifact, spec: Train, *, watch:
             "log_loss": float(-np.log(np.clip(chances[np.arange(len(right)), right], 1e-12, 1)).mean()),
             "validation": run.summary["validation"]["value"] if run.summary.get("validation") else None,
             "updates": run.summary.get("steps"), "stopped_early": run.summary.get("stopped_early"),
-            "gap": run.summary.get("gap"), "cpu_s": round(used, 1), "wall_s": round(waited, 1),
+            "gap": run.summary.get("gap"), "train_cpu_s": run.summary.get("train_cpu_s"), "cpu_s": round(used, 1), "wall_s": round(waited, 1),
             "hits": (logits.argmax(1) == right).tolist()}
 
 
@@ -71,17 +73,17 @@ def classical(data: Artifact, model: Artifact, store: Store) -> dict[str, dict[s
     from luthier.adapt.labelled import open_label_model
 
     labels, examples, right = splits(data)
-    parts = [baselines.Split([str(e.input) for e in examples[s]], right[s]) for s in examples]
+    parts = [baselines.Split(examples[s], right[s]) for s in examples]
     found = {}
-    strengths = (0.3, 1.0, 3.0, 10.0, 30.0)
+    default = LabelEvaluate()
     cpu = common.cpu_seconds()
-    fit = baselines.tfidf(*parts, len(labels), strengths)
+    fit = baselines.tfidf(*parts, len(labels), default.tfidf_c)
     found["tfidf"] = _score(fit, right["test"], common.cpu_seconds() - cpu)
     cpu = common.cpu_seconds()
     network = open_label_model(model, labels)
     values = [predict.features(network, network.rows(examples[s], targets=False), cache=store.cache("features"))
               for s in examples]
-    fit = baselines.on_features(values, *parts, len(labels), strengths)
+    fit = baselines.on_features(values, *parts, len(labels), default.features_c)
     found["features"] = _score(fit, right["test"], common.cpu_seconds() - cpu)
     return found
 

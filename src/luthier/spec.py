@@ -131,7 +131,9 @@ def override(data: dict[str, Any], setting: str) -> None:
                 raise SpecError(f"'{setting}': '{part}' is not a position in that list (0 to {len(here) - 1})")
             here = here[int(part)]
         else:
-            here = here.setdefault(part, {})
+            if here.get(part) is None:  # not there yet, or switched off: fields switch it on
+                here[part] = {}
+            here = here[part]
         if not isinstance(here, dict | list):
             raise SpecError(f"'{setting}': '{part}' holds a value, not fields")
     last = parts[-1]

@@ -18,8 +18,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from luthier.errors import LuthierError
+from luthier.errors import LuthierError, ModelError
 from luthier.models.sources import cache_folder, resolve
+from luthier.prepare.makers.conll import SUFFIXES as CONLL
 from luthier.project.base import STAGES, Done, Project, needed
 from luthier.store import Artifact, Store
 from luthier.task import LABELLED
@@ -93,7 +94,7 @@ def check(project: Project) -> Check:
     """Walk the chain without making anything. Problems are what would stop a run."""
     made: dict[str, Artifact] = {}
     states: dict[str, str] = {}
-    problems = _missing(project)
+    problems = _missing(project) or _misfits(project)
     calls = Project(root=project.root, spec=project.spec)
     object.__setattr__(calls, "store", DryStore(project.store.root))
     from luthier.progress import Silent
@@ -116,7 +117,13 @@ def check(project: Project) -> Check:
             states[stage] = "would resume" if resumes else "would run"
         except LuthierError as error:
             states[stage] = "cannot run"
-            problems.append(f"{stage}: {error}")
+            problems += [told for told in [_told(stage, error)] if told not in problems]
+    notes: list[str] = []
+    if project.spec.task.labelled and states["prepare"] != "kept" and not problems:
+        from luthier.prepare.label_glance import glance
+
+        wrong, notes = glance(project.spec.task, project.spec.prepare, store=calls.store, root=project.root)
+        problems += [f"prepare: {told}" for told in wrong]
     states["release"] = "kept" if _released(project, made) else "would run"
     work = _work(project, made)
     steps = []
@@ -126,7 +133,7 @@ def check(project: Project) -> Check:
             steps.append(Step(stage, states[stage], None if free else 20.0))
         else:
             units = work[stage]
-            unit = "rows" if project.spec.task.labelled else UNITS[stage]
+            unit = UNITS[stage] if not project.spec.task.labelled else "row passes" if stage == "train" else "rows"
             steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[_rate(project, stage)],
                               f"{units:,.0f} {unit}"))
     if project.spec.task.labelled:
@@ -135,7 +142,7 @@ def check(project: Project) -> Check:
     if disk and shutil.disk_usage(project.root).free < disk * 1e9:
         problems.append(f"the run needs about {disk:.1f} GB of disk, "
                         f"{shutil.disk_usage(project.root).free / 1e9:.1f} GB are free at {project.root}")
-    return Check(steps, problems, _past(project), memory, disk)
+    return Check(steps, problems, [*notes, *_past(project)], memory, disk)
 
 
 def _released(project: Project, made: Mapping[str, Artifact]) -> bool:
@@ -165,6 +172,48 @@ def _missing(project: Project) -> list[str]:
         except LuthierError as error:
             problems.append(str(error))
     return problems
+
+
+def _misfits(project: Project) -> list[str]:
+    """Settings that the task cannot honour, and a base model that reads something else: told at once, although the
+    stages that would refuse them are hours away."""
+    from luthier.prepare.base import refuse_makers
+    from luthier.prepare.label_build import refuse_settings
+
+    spec = project.spec
+    asked: list[tuple[str, Callable[[], object]]] = [
+        ("prepare", lambda: refuse_makers(spec.task, spec.prepare.makers)),
+        ("train", lambda: spec.train.refuse_misfits(spec.task))]
+    if spec.task.labelled:
+        asked += [("prepare", lambda: refuse_settings(spec.prepare)), ("adapt", lambda: _refuse_model(project))]
+    problems = []
+    for stage, ask in asked:
+        try:
+            ask()
+        except LuthierError as error:
+            problems.append(_told(stage, error))
+    return problems
+
+
+def _told(stage: str, error: LuthierError) -> str:
+    return str(error) if str(error).startswith(f"{stage}.") else f"{stage}: {error}"
+
+
+def _refuse_model(project: Project) -> None:
+    """ModelError where the files beside the weights say that the model reads images and the task texts, or the other
+    way round; `adapt` looks closer."""
+    source, kind = project.spec.adapt.model, project.spec.task.type
+    if source.startswith("hub:"):
+        return  # looked at when it is downloaded
+    folder = resolve(source, purpose="image" if kind == "image" else "encoder", root=project.root).folder
+    words = any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"))
+    images = (folder / "preprocessor_config.json").is_file()
+    if kind == "image" and words and not images:
+        raise ModelError(f"model '{source}' reads texts, and the task 'image' needs one that reads images, such as "
+                         "starter:image")
+    if kind != "image" and (folder / "config.json").is_file() and not words:
+        raise ModelError(f"model '{source}' has no tokenizer, so it cannot read texts, which the task '{kind}' needs; "
+                         "name a text model, such as starter:encoder")
 
 
 def _work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
@@ -203,8 +252,8 @@ def _rate(project: Project, stage: str) -> str:
 
 
 def _row_work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
-    """Rows per stage of a labelled task; before prepare has counted them, one for every 80 bytes of a table, and one
-    for every file in a folder."""
+    """Rows per stage of a labelled task; before prepare has counted them, lines of a table and files of class folders
+    stand for rows."""
     train = project.spec.train
     if "prepare" in made:
         counts = dict(made["prepare"].summary)
@@ -212,13 +261,25 @@ def _row_work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float
         whole = 0.0
         for maker in project.spec.prepare.makers:
             path = project.root / str(getattr(maker, "path", ""))
-            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else []
-            whole += len(files) or (path.stat().st_size / 80 if path.is_file() else 0)
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            each = maker.kind in ("text_folders", "image_folders")
+            whole += len(files) if each else sum(_rows_in(file) for file in files)
         counts = {"examples": whole, "train": whole * 0.75, "validation": whole * 0.1, "test": whole * 0.15}
     rows = float(counts["train"])
     passes = 1.0 if train.plan.kind == "head" else float(train.epochs)
     return {"prepare": float(counts["examples"]), "train": rows * passes + 2 * passes * float(counts["validation"]),
             "evaluate": rows + float(counts["validation"]) + float(counts["test"])}
+
+
+def _rows_in(file: Path) -> float:
+    """About how many rows a file holds: its lines, or one for every 100 bytes where it has no line for each."""
+    suffix = file.suffix.lower()
+    if suffix in (".csv", ".tsv", ".jsonl", ".ndjson"):
+        return max(1, file.read_bytes().count(b"\n") - (suffix in (".csv", ".tsv")))
+    if suffix in CONLL:
+        return file.read_bytes().count(b"\n\n") + 1
+    return file.stat().st_size / (800 if suffix == ".npz" else 100) if suffix in (
+        ".json", ".parquet", ".arrow", ".npz") else 0.0
 
 
 def _bytes(project: Project) -> int:

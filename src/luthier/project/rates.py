@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from luthier.errors import UsageError
-from luthier.project.base import Project
 from luthier.progress import Progress
+from luthier.project.base import Project
 from luthier.train.base import probe_rates
 from luthier.tune.range_test import RangeFound, RangeTest
 
@@ -32,7 +32,8 @@ class Rates:
     def text(self, applied: list[str]) -> str:
         """A small curve for a person, and what to do with the result."""
         pairs = list(zip(self.found.rates, self.found.losses))
-        shown = [pairs[round(at * (len(pairs) - 1) / (ROWS - 1))] for at in range(ROWS)] if len(pairs) >= ROWS else pairs
+        rows = min(ROWS, len(pairs))
+        shown = [pairs[round(at * (len(pairs) - 1) / max(1, rows - 1))] for at in range(rows)]
         most = max(loss for _, loss in shown)
         lines = ["learning rate  loss before the update"]
         lines += [f"{rate:12.1e}  {loss:8.4f}  {'█' * max(1, round(WIDTH * loss / most))}" for rate, loss in shown]

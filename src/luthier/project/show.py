@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def show(opened: Callable[[], Project], what: str) -> tuple[Any, str]:
     data = {"stage": what, "id": artifact.id, "folder": str(artifact.path), "files": files,
             "bytes": tree_size(artifact.path), "inputs": dict(artifact.inputs), "summary": dict(artifact.summary)}
     text = [f"{what} {artifact.id}", f"folder: {artifact.path}", f"files: {', '.join(files)}", "",
-            outline(dict(artifact.summary)), *_extra(what, artifact.path)]
+            outline(_told(artifact.summary)), *_extra(what, artifact.path)]
     return data, "\n".join(text)
 
 
@@ -158,6 +159,16 @@ def headline(done: Done, project: Project) -> str:
 def verdict_of(release: Path) -> str:
     """The verdict's sentence, from the report in a release folder."""
     return json.loads((release / "report.json").read_text("utf-8"))["verdict"]["sentence"]
+
+
+def _told(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary for people: the time as a date, and no counts of what the task does not have."""
+    told = dict(summary)
+    if "made_at" in told:
+        told["made_at"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["made_at"]))
+    if "labels" in told:
+        told = {key: value for key, value in told.items() if key not in ("documents", "passages")}
+    return told
 
 
 def outline(data: Any, depth: int = 0) -> str:

@@ -14,7 +14,7 @@ from luthier.prepare.base import read_dropped, read_examples, read_passages
 from luthier.project.base import Project
 from luthier.project.gc import parents
 from luthier.store import Artifact
-from luthier.types import read_jsonl
+from luthier.types import Example, read_jsonl
 
 
 def trace(project: Project, what: str) -> dict[str, Any]:
@@ -22,13 +22,13 @@ def trace(project: Project, what: str) -> dict[str, Any]:
 
     Returns JSON data with a `type`; UsageError when nothing by that name is known.
     """
-    for walk in (_answer, _release, _document, _passage, _example, _artifact):
+    for walk in (_answer, _release, _document, _passage, _example, _source, _artifact):
         found = walk(project, what)
         if found is not None:
             return found
     raise UsageError(
-        f"nothing called '{what}' is known in {project.root}; trace a document's path, an id shown by "
-        "'luthier show prepare', a release (NAME/VERSION) or an answer id from the server"
+        f"nothing called '{what}' is known in {project.root}; trace a document's path, a row (data.csv:12), an id "
+        "shown by 'luthier show prepare', a release (NAME/VERSION) or an answer id from the server"
     )
 
 
@@ -92,12 +92,14 @@ def _example(project: Project, what: str) -> dict[str, Any] | None:
     prepared = _prepared(project)
     if prepared is None:
         return None
+    place = what.removeprefix("./").removeprefix("data/")
     for example in read_examples(prepared):
-        if example.id == what:
+        where = example.origin.where.removeprefix("data/")
+        if example.id == what or (":" in place and where == place) or (example.image and example.image == what):
             passages = {p.id: p for p in read_passages(prepared)}
             return {
-                "type": "example", "id": what, "split": example.split, "question": example.question,
-                "answer": example.target, "origin": asdict(example.origin),
+                "type": "example", "id": example.id, "split": example.split, "question": example.question,
+                "answer": example.target, **_labels_of(example), "origin": asdict(example.origin),
                 "passages": [{"id": id, "where": passages[id].citation, "text": passages[id].text}
                              for id in example.origin.passages if id in passages],
                 "models": [{"run": run.id, "learned_from_it": example.split == "train"}
@@ -105,6 +107,36 @@ def _example(project: Project, what: str) -> dict[str, Any] | None:
                 "releases": _releases_of(project, prepared),
             }
     return None
+
+
+def _labels_of(example: Example) -> dict[str, Any]:
+    """What a row of a labelled task is labelled with; nothing for other examples."""
+    told: dict[str, Any] = {} if example.labels is None else {"labels": list(example.labels)}
+    if example.spans is not None:
+        told["tags"] = [f"{tag.label}: {str(example.input)[tag.start:tag.end]}" for tag in example.spans]
+    return told | ({"image": example.image} if example.image else {})
+
+
+def _source(project: Project, what: str) -> dict[str, Any] | None:
+    """A file of labelled rows: what became of them."""
+    prepared = _prepared(project)
+    if prepared is None:
+        return None
+    plain = what.removeprefix("./").removeprefix("data/")
+
+    def of_file(where: str) -> bool:
+        return where.removeprefix("data/").rpartition(":")[0] == plain
+
+    rows = [example for example in read_examples(prepared) if of_file(example.origin.where)]
+    gone = [drop for drop in read_dropped(prepared) if of_file(drop.item) or of_file(drop.detail.partition(": ")[0])]
+    if not rows:
+        return None
+    return {"type": "file", "path": plain, "rows": dict(Counter(example.split for example in rows)),
+            "labels": dict(Counter(label for example in rows for label in example.labels or ())),
+            "dropped": dict(Counter(drop.reason for drop in gone)),
+            "models": [{"run": run.id, "learned_from_it": any(example.split == "train" for example in rows)}
+                       for run in _made_from(project, prepared, "train")],
+            "releases": _releases_of(project, prepared)}
 
 
 def _release(project: Project, what: str) -> dict[str, Any] | None:
