@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,77 @@ def test_labels_that_mean_none_of_the_classes_are_named_and_said(here):
     assert "if the label 'other' (15 rows) means none of the classes" in done.stdout
     found = summary_of("p")
     assert found["labels"] == 3 and found["out_of_scope"] == 15
+
+
+def check(folder, *settings):
+    from luthier.project.check import check as look
+
+    found = look(Project.open(folder, overrides=settings))
+    return found.problems, found.notes
+
+
+def test_check_names_what_does_not_fit_before_anything_is_spent(here):
+    table(here / "rows.csv")
+    invoke("p", "--task", "classify", "--data", "rows.csv")
+    assert check("p")[0] == []
+    for setting, said in [("adapt.model=starter:image", "adapt: .*no tokenizer.*such as starter:encoder"),
+                          ("prepare.makers=[{kind: faq}]", "prepare.makers: .*'faq' does not read"),
+                          ("prepare.split.by=passage", "prepare.split.by: 'passage' is for documents"),
+                          ("train.recompute=true", "train.recompute = True does not apply"),
+                          ("prepare.makers=[{kind: rows, path: data/nope.csv}]", "no file or folder at data/nope.csv"),
+                          ("prepare.makers=[{kind: rows, path: data/rows.csv, label: kind}]", "no column 'kind'")]:
+        problems, _ = check("p", setting)
+        assert len(problems) == 1 and re.search(said, problems[0]), (setting, problems)
+    assert not list((here / "p/.luthier").rglob("DONE"))
+
+
+@pytest.mark.parametrize(("content", "problem", "note"), [
+    ("message 1,\nmessage 2,\n", "no row has an answer to learn from", ""),
+    ("message 1,a\nmessage 2,a\n", r"all rows have the same label \(a\)", ""),
+    ("message 1,a\nmessage 2,b\nmessage 3,b\n", "", "1 class has a single row .*: a"),
+    ("message 1,a\n,b\nmessage 3,b\n", "", "1 of the first 3 rows of data/rows.csv would be left out, .*rows.csv:3"),
+    ("", "data/rows.csv holds no rows", ""),
+])
+def test_check_looks_at_the_first_rows(here, content, problem, note):
+    table(here / "rows.csv")
+    invoke("p", "--task", "classify", "--data", "rows.csv")
+    (here / "p/data/rows.csv").write_text("text,category\n" + content)
+    problems, notes = check("p")
+    assert re.search(problem, "\n".join(problems)) and bool(problem) == bool(problems)
+    assert re.search(note, "\n".join(notes))
+
+
+def test_check_sees_a_broken_image_and_counts_the_rows_of_every_kind_of_file(here):
+    from PIL import Image
+
+    from luthier.project.check import check as look
+
+    for name in ("red", "blue"):
+        for at in range(3):
+            (here / "scans" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20, 20), name).save(here / "scans" / name / f"{at}.png")
+    (here / "scans/red/x.png").write_bytes(b"no image")
+    invoke("p", "--task", "image", "--data", "scans")
+    assert check("p", "adapt.model=starter:encoder")[0] == [
+        "adapt: model 'starter:encoder' reads texts, and the task 'image' needs one that reads images, such as "
+        "starter:image"]
+    found = look(Project.open("p"))
+    assert any("1 of the first 7 rows of data would be left out" in note for note in found.notes)
+    assert next(step.work for step in found.steps if step.stage == "prepare") == "7 rows"
+    table(here / "rows.csv", number=75)
+    invoke("q", "--task", "classify", "--data", "rows.csv")
+    assert look(Project.open("q")).steps[0].work == "75 rows"
+
+
+def test_a_name_that_stands_in_many_cells_is_a_label_of_its_own(here):
+    cells = ["banking;pin", "banking;card", "travel;visa", "travel;hotel"]
+    (here / "rows.csv").write_text("text,labels\n" + "".join(f"message {at},{cells[at % 4]}\n" for at in range(60)))
+    done = invoke("p", "--task", "classify", "--data", "rows.csv")
+    assert Project.open("p").spec.task.multi_label and "6 labels" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "text,label\n"])
+def test_an_empty_file_is_said_to_be_empty(here, content):
+    (here / "rows.csv").write_text(content)
+    with pytest.raises(UsageError, match=r"is empty$|holds no rows that can be read$"):
+        invoke("p", "--task", "classify", "--data", "rows.csv")

@@ -62,7 +62,8 @@ def detect(task: TaskType, path: Path, columns: Mapping[str, str]) -> Detected:
     try:
         found = _file(task, path, columns) if path.is_file() else _folder(task, path, columns)
     except DataError as error:
-        raise UsageError(f"{error}. On the command line: --column ROLE=COLUMN") from None
+        hint = ". On the command line: --column ROLE=COLUMN" if "`" in str(error) else ""
+        raise UsageError(f"{error}{hint}") from None
     if found is None:
         raise UsageError(f"{path} holds no data for the task '{task}'; it needs a table (CSV, TSV, JSON Lines, JSON, "
                          f"Parquet), a Hugging Face dataset folder{_others(task)}")
@@ -135,6 +136,8 @@ def _table(task: TaskType, path: Path, columns: Mapping[str, str], only: Sequenc
     spec = Rows(path=path.name, **columns)  # type: ignore[arg-type]  # checked by pydantic
     rows = list(islice(_read(path, only), _MOST))
     data = [row.data for row in rows]
+    if not data:
+        raise DataError(f"{path.name} holds no rows that can be read")
     found = columns_of(spec, data[:400], task)
     fields: dict[str, Any] = {**{role: name for role, name in found.items() if name}, **columns}
     told = [f"{path.name}: {len(rows):,} rows; " + ", ".join(f"{role} in column '{name}'"
@@ -183,7 +186,8 @@ def _labels(column: str, data: Sequence[Mapping[str, Any]], columns: Mapping[str
                         f"no class; name the right one as `label` (columns: {fields_found})")
     aside = _outside(found, fields, several=bool(several)) if task in ("classify", "image") else []
     most = ", ".join(f"{label} ({count:,})" for label, count in found.most_common(4))
-    told.append(f"{len(found):,} labels: {most}{', …' if len(found) > 4 else ''}"
+    told.append((f"{len(found):,} label{'s' * (len(found) != 1)}: {most}{', …' if len(found) > 4 else ''}" if found
+                 else "no labels")
                 + (f"; {unlabelled:,} rows without a label" if unlabelled else ""))
     told += aside
     if not several:
@@ -212,14 +216,15 @@ def _outside(found: Counter[str], fields: dict[str, Any], *, several: bool) -> l
 
 
 def _separator(values: Sequence[Any]) -> str | None:
-    """`;` or `|` where cutting there leaves few, often repeated names."""
+    """`;` or `|` where cutting there leaves few names, which stand in several different cells."""
     texts = [value for value in values if isinstance(value, str) and value.strip()]
     for sign in ("|", ";"):
         cut = [text for text in texts if sign in text]
         if len(cut) >= max(2, 0.02 * len(texts)):
-            names = {part.strip() for text in texts for part in text.split(sign)}
             whole = {text.strip() for text in texts}
-            if len(names) < len(whole) and len(names) <= max(3, len(texts) / 3):
+            parts = [part.strip() for text in whole for part in text.split(sign)]
+            names = len(set(parts))
+            if (names < len(whole) or names <= 0.75 * len(parts)) and names <= max(3, len(texts) / 3):
                 return sign
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,10 @@ from luthier.evaluate.labels.bench import Bench, Said
 from luthier.evaluate.labels.calibrate import fit_temperature, probabilities
 from luthier.evaluate.labels.metrics import Classes, Sets
 from luthier.store import canonical
-from luthier.types import Example
+from luthier.types import Example, digest
+
+CENTRE_ROWS, LEAST_OF_CLASS = 3000, 20
+"""Train rows that class centres are computed from: together, and at least of each class."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Tuned:
     """Logits [n, classes] of the rows that belong to no class."""
     temperature: float
     features: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None
-    """Pooled features of the train, validation, test and foreign rows, where there are foreign rows."""
+    """Pooled features of the rows of `centre_rows`, the validation, test and foreign rows, where there are any of the
+    latter."""
     cpu_s: float
 
 
@@ -130,8 +135,11 @@ def _tuned(bench: Bench, validation: Split, test: Split) -> tuple[Tuned, dict[st
 
     features = None
     if bench.foreign:  # one pass gives the features, and the head makes logits of them
-        parts = [predict.features(model, rows(examples), progress=bench.progress, what="features of the tuned model")
-                 for examples in (bench.train, validation.examples, test.examples, bench.foreign)]
+        cache = bench.store.cache("features")
+        model = as_base(bench, model)
+        parts = [predict.features(model, rows(examples), cache=cache, progress=bench.progress,
+                                  what="features of the tuned model")
+                 for examples in (centre_rows(bench), validation.examples, test.examples, bench.foreign)]
         features = parts[0], parts[1], parts[2], parts[3]
         finished = [[Row(str(at), value, 1) for at, value in enumerate(part)] for part in parts[1:]]
         outside, inside, foreign = (ask(one, "rows") for one in finished)
@@ -149,6 +157,29 @@ def _tuned(bench: Bench, validation: Split, test: Split) -> tuple[Tuned, dict[st
     if cpu_s:
         latency["batched_cpu_ms"] = round(1000 * cpu_s / len(test.examples), 3)
     return Tuned(outside, inside, foreign, temperature, features, cpu_s), latency
+
+
+def as_base(bench: Bench, model: Any) -> Any:
+    """The tuned model; where only its head was trained, under the base model's name, so that features that were
+    computed for the baseline and for training are found."""
+    from luthier.adapt.ensemble import same_backbone
+
+    base = bench.open_base(bench.labels)
+    kept = getattr(model.module, "shared", True) and not model.module.pool_trains
+    return model.but(fingerprint=base.fingerprint) if kept and same_backbone(model.module, base.module) else model
+
+
+def centre_rows(bench: Bench) -> list[Example]:
+    """The train rows whose mean is a class's centre: all, or of large classes some, chosen by a hash."""
+    most = max(LEAST_OF_CLASS, CENTRE_ROWS // len(bench.labels))
+    seen: Counter[tuple[str, ...]] = Counter()
+    found = []
+    for example in sorted(bench.train, key=lambda one: digest(str(bench.spec.seed), one.id)):
+        label = example.labels or ()
+        seen[label] += 1
+        if seen[label] <= most:
+            found.append(example)
+    return found
 
 
 def waiting(bench: Bench, model: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from luthier.evaluate.compare import Measured
 from luthier.evaluate.labels import thresholds
 from luthier.evaluate.labels.bench import Bench
 from luthier.evaluate.labels.calibrate import calibration_error, decisions, probabilities, reliability
-from luthier.evaluate.labels.classes import Found, Tuned
+from luthier.evaluate.labels.classes import Found, Tuned, centre_rows
 from luthier.evaluate.labels.counts import confusion, per_class
 from luthier.evaluate.labels.curves import roc_auc, roc_points
 from luthier.evaluate.labels.intervals import Estimate, Replicates
@@ -158,7 +158,7 @@ def out_of_scope(bench: Bench, tuned: Tuned, right: np.ndarray) -> dict[str, Any
     parts: dict[str, dict[str, np.ndarray]] = {}
     centres = None
     if tuned.features is not None:
-        centres = thresholds.class_centres(tuned.features[0], bench.targets(bench.train), len(bench.labels))
+        centres = thresholds.class_centres(tuned.features[0], bench.targets(centre_rows(bench)), len(bench.labels))
     own = (None, None, None) if tuned.features is None else tuned.features[1:]
     for name, logits, features in zip(("validation", "test", "foreign"), (tuned.validation, tuned.test, tuned.foreign),
                                       own, strict=True):

@@ -82,6 +82,8 @@ class LabelledSource(Spec):
             more = f"\n… and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
             raise DataError(f"{len(bad)} of {counts[unit]} {unit} of {self.path} are bad; mend them or set strict: "
                             "false to leave them out:\n" + "\n".join(bad[:_SHOWN]) + more)
+        if not counts[unit]:
+            raise DataError(f"{self.path} holds no {unit}")
         if not counts["kept"]:
             raise DataError(f"none of the {counts[unit]} {unit} of {self.path} can be used"
                             + (f"; the first: {bad[0]}" if bad else ""))

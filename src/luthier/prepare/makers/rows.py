@@ -160,6 +160,10 @@ class Rows(LabelledSource):
         rows = self._rows(context, notes)
         head = list(islice(rows, _HEAD))
         good = [row.data for row in head if isinstance(row, Row)]
+        if not good and len(head) < _HEAD:  # an empty file, or one of bad rows only: no columns to tell
+            yield from (drop(row.where, self.kind, row.reason, row.detail, row.text) for row in head
+                        if isinstance(row, BadRow))
+            return
         columns = columns_of(self, good, context.task.type)
         context.notes.update({**notes, **{f"column {role}": name for role, name in columns.items() if name}})
         for row in chain(head, rows):
