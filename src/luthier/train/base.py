@@ -50,9 +50,9 @@ class Train(Spec):
     """Peak learning rate; `auto` is 8e-4 for lora and 2e-5 for full; for the tasks classify, tag, embed and image it is
     1e-4 where the base model trains, 1e-3 with lora, and 1e-2 where only the head does."""
     schedule: Literal["constant", "linear", "cosine", "one_cycle", "plateau"] = "cosine"
-    """How the learning rate falls after the warm-up: not at all, or to zero along a line or a cosine; `one_cycle` climbs
-    over the first 30 % and falls along a cosine (Smith 2018), and has no other warm-up; `plateau` halves it after each
-    `plateau_patience` validations without a new best."""
+    """How the learning rate falls after the warm-up: not at all, or to zero along a line or a cosine; `one_cycle`
+    climbs over the first 30 % and falls along a cosine (Smith 2018), and has no other warm-up; `plateau` halves it
+    after each `plateau_patience` validations without a new best."""
     plateau_patience: int = Field(default=2, ge=1)
     """Validations without a new best after which the schedule `plateau` halves the learning rate."""
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
@@ -78,8 +78,8 @@ class Train(Spec):
     """At most this many validation examples are measured each time, evenly chosen; `auto` is 200, and 2000 for the
     tasks classify, tag, embed and image."""
     best_by: Literal["auto", "loss", "metric"] = "auto"
-    """What the best weights and early stopping go by: the validation loss, or the task's metric; `auto` is the loss, and
-    the metric (the loss where equal) for the tasks classify, tag, embed and image."""
+    """What the best weights and early stopping go by: the validation loss, or the task's metric; `auto` is the loss,
+    and the metric (the loss where equal) for the tasks classify, tag, embed and image."""
     patience: int = Field(default=3, ge=0)
     """Validations without a new best after which training stops; 0 never stops early."""
     checkpoint_every_s: float = Field(default=300.0, gt=0)
@@ -160,7 +160,7 @@ class Train(Spec):
                 raise SpecError(f"train.augments: '{augment.kind}' changes {augment.reads}s, and the task "
                                 f"'{task.type}' has {reads}s")
             if task.type == "tag":
-                raise SpecError(f"train.augments: '{augment.kind}' would move the words away from their tags; remove it")
+                raise SpecError(f"train.augments: '{augment.kind}' would part the words from their tags; remove it")
 
 
 def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: Path | None = None,
@@ -229,8 +229,8 @@ def open_tuned(run: Artifact, model: Artifact, *, dtype: str = "") -> Model:
 
 
 def open_tuned_labels(run: Artifact, *, dtype: str = "float32", root: Path | None = None) -> LabelModel:
-    """The best weights of a labelled task's run, in evaluation mode. `root` is the folder that the paths of images start
-    from (the project's)."""
+    """The best weights of a labelled task's run, in evaluation mode. `root` is the folder that the paths of images
+    start from (the project's)."""
     from luthier.adapt.labelled import load_label_model
 
     model = load_label_model(run.path / "best", dtype=dtype)

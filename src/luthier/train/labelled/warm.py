@@ -22,8 +22,8 @@ def logistic_regression(features: np.ndarray, targets: np.ndarray, weights: np.n
                         multi_label: bool, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Weights float32 [outputs, width] and biases [outputs] of scikit-learn's logistic regression (L-BFGS).
 
-    targets: int [rows], or 0/1 [rows, outputs] with `multi_label`. A class that has no row keeps zero weights and a bias
-    below all others.
+    targets: int [rows], or 0/1 [rows, outputs] with `multi_label`. A class that has no row keeps zero weights
+    and a bias below all others.
     """
     linear_model = need("sklearn.linear_model", extra="train")
 
