@@ -20,7 +20,8 @@ class LabelBatch:
     """One forward and backward pass."""
 
     inputs: dict[str, Any]
-    """What `Network.forward` takes; embed: `query` and `documents`, each of that kind."""
+    """What `Network.forward` takes; embed: `query` and `documents`, each of that kind, and `also_right`, bool [rows,
+    documents]: documents that match as well, and count neither as right nor as wrong."""
     targets: torch.Tensor
     """int64 [rows] or float32 [rows, classes]; tag: int64 [tokens of all rows]; embed: int64 [rows], the place of the
     matching document."""
@@ -133,7 +134,14 @@ class LabelFeed:
                     documents.append(document)
                 if at == 0:
                     targets.append(place[document.data])
-        inputs = {"query": self.processor.batch(rows), "documents": self.processor.batch(documents)}
+        right: dict[tuple[int, ...], set[int]] = {}
+        for row, target in zip(rows, targets):
+            right.setdefault(row.data, set()).add(target)
+        also = torch.zeros(len(rows), len(documents), dtype=torch.bool)
+        for at, row in enumerate(rows):  # a query with several matching texts: none of them is a wrong answer
+            also[at, [place for place in right[row.data] if place != targets[at]]] = True
+        inputs = {"query": self.processor.batch(rows), "documents": self.processor.batch(documents),
+                  "also_right": also}
         return LabelBatch(inputs, torch.tensor(targets), torch.tensor([row.weight for row in rows]),
                           sum(row.size for row in [*rows, *documents]))
 

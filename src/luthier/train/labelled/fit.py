@@ -45,7 +45,8 @@ def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[
     if task.type == "embed":
         def contrast(batch: Any, denominator: float) -> torch.Tensor:
             queries, documents = network(batch.inputs["query"]), network(batch.inputs["documents"])
-            each = torch.nn.functional.cross_entropy(SCALE * queries @ documents.T, batch.targets, reduction="none")
+            scores = (SCALE * queries @ documents.T).masked_fill(batch.inputs["also_right"], float("-inf"))
+            each = torch.nn.functional.cross_entropy(scores, batch.targets, reduction="none")
             return (each * batch.weights).sum() / denominator
 
         return contrast
@@ -189,7 +190,7 @@ class _Fit:
                          examples={e.id: e for e in job.train} if spec.augments else {})
         self.learner = Learner(network, objective_of(model, job, self.rows), optimizer, self.where, feed=feed,
                                clip_norm=spec.clip_norm)
-        self.learner.penalties = {one.kind: one.bind(model, self.rows, self.learner.objective)
+        self.learner.penalties = {one.kind: one.bind(model, self.rows, self.learner.objective)  # type: ignore[arg-type]
                                   for one in spec.regularizers}
         small = checks.probe(self.rows)
         self.contract.add(checks.check_padding(self.learner, small), self._accumulation(small))
