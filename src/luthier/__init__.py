@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from luthier.task import Task
 
 __all__ = ["Artifact", "Store", "Task"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
