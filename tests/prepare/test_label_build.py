@@ -261,3 +261,14 @@ def test_two_makers_of_files_named_after_splits_keep_them(tmp_path):
     assert one.summary["test_hash"] == two.summary["test_hash"]
     with pytest.raises(DataError, match=r"no train rows: 30 labelled rows, all of them for test.*named after a split"):
         run(tmp_path, {"kind": "rows", "path": "data/test.jsonl"})
+
+
+def test_tagged_texts_that_differ_in_case_only_stay_on_one_side(tmp_path):
+    rows = [{"text": f"pay item {at} on Monday", "spans": [{"start": 0, "end": 3, "label": "X"}]} for at in range(30)]
+    one = {"text": "Pay within 30 days.", "spans": [{"start": 0, "end": 3, "label": "X"}]}
+    jsonl(tmp_path / "data.jsonl", [*rows, {**one, "split": "test"},
+                                    {**one, "text": "PAY within 30 days", "split": "train"},
+                                    {"text": "!!", "spans": [], "split": "test"}, {"text": "??", "spans": []}])
+    made = run(tmp_path, ROWS, task="tag")
+    assert [d.reason for d in read_dropped(made)] == ["leak-same"]
+    assert {"Pay within 30 days.", "!!", "??"} <= {e.input for e in read_examples(made)}

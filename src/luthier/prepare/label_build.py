@@ -30,7 +30,7 @@ from luthier.store import Artifact, Store, write_json
 from luthier.task import Task
 from luthier.types import Dropped, Example, Split, digest, write_jsonl
 
-VERSION = 2
+VERSION = 3
 UNLABELLED = label_repeats.UNLABELLED
 LONG_RUN, LONG_NEAR = 16, 20
 """Words from which on a text is compared by its 13-word runs, and by its likeness: two short customer questions that
@@ -157,10 +157,16 @@ def _content(example: Example, root: Path) -> str:
     if example.image:
         name = Path(example.image).name  # an image that Luthier wrote is named by its hash
         return "image\0" + (name if _HASH.fullmatch(name) else file_hash(root / example.image))
-    text = str(example.input)
     if example.spans is not None:
-        return "text\0" + " ".join(text.split())
-    return "text\0" + (normalise(text) or text.strip())
+        return "text\0" + " ".join(str(example.input).split())
+    return "text\0" + same_words(example)
+
+
+def same_words(example: Example) -> str:
+    """What two texts share that say the same: the words, case and punctuation aside; of a text without words, itself.
+    Shared with the training contract."""
+    text = str(example.input)
+    return normalise(text) or text.strip()
 
 
 def _named(example: Example, key: str) -> Example:
@@ -256,6 +262,11 @@ def _drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Exa
         for at, example in rows:
             if (group := _group(example)) in groups:
                 gone[at] = _drop(example, "leak-group", f"{group} is in {held_split}, too ({groups[group]})")
+        said = {same_words(example): example for example in held if not example.image}
+        for at, example in rows:  # tagged texts that differ in case only are two rows, but not across splits
+            if not example.image and (other := said.get(same_words(example))) is not None:
+                gone.setdefault(at, _drop(example, "leak-same", f"the same words as {held_split} text {other.id} "
+                                                                f"({other.origin.where})"))
         for at, other, share, reason in near_repeats(rows, held):
             gone.setdefault(at, _drop(kept[at], reason, f"{share:.0%} of it is {held_split} text {other.id} "
                                                         f"({other.origin.where})"))

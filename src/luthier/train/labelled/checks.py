@@ -97,8 +97,7 @@ def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: P
     `prepare` removes them by)."""
     from luthier.models.sources import file_hash
     from luthier.prepare.base import TOGETHER
-    from luthier.prepare.label_build import near_repeats
-    from luthier.prepare.text import normalise
+    from luthier.prepare.label_build import near_repeats, same_words
 
     def origins(example: Example) -> set[str]:
         group = example.groups.get(TOGETHER)
@@ -111,7 +110,7 @@ def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: P
                         f"on, such as {by_origin[0].origin.where}; run prepare again", by_origin=len(by_origin))
 
     def key(example: Example) -> str:
-        return file_hash(root / example.image) if example.image else normalise(str(example.input))
+        return file_hash(root / example.image) if example.image else same_words(example)
 
     same = {key(example): example for example in held}
     copies = [(at, same[found], 1.0, "same") for at, example in enumerate(train) if (found := key(example)) in same]
