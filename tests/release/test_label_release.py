@@ -118,9 +118,9 @@ def test_what_does_not_beat_the_simple_systems_is_refused_and_force_is_recorded(
     world = worlds("multi")
     assert read_report(world.report)["verdict"]["choice"] != "tuned"
     with pytest.raises(GateRefused, match="beats"):
-        world.go(tmp_path, Release())
+        world.go(tmp_path, Release(system="tuned"))
     assert [row["event"] for row in read_history(tmp_path / "desk")] == ["refused"]
-    record = read_release(world.go(tmp_path, Release(force_reason="a trial"), force=True))
+    record = read_release(world.go(tmp_path, Release(system="tuned", force_reason="a trial"), force=True))
     assert record.choice == "tuned" and record.forced is not None and record.forced["reason"] == "a trial"
     assert "The gate was overruled" in (record.folder / "MODEL_CARD.md").read_text()
 

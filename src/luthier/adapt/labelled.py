@@ -19,6 +19,8 @@ from luthier.adapt.backbones.static import FAMILY as STATIC
 from luthier.adapt.backbones.static import open_static, restore_static
 from luthier.adapt.backbones.text import FAMILY as TEXT
 from luthier.adapt.backbones.text import TextBackbone, open_text_backbone, restore_text_backbone
+from luthier.adapt.backbones.tfidf import FAMILY as TFIDF
+from luthier.adapt.backbones.tfidf import restore_tfidf
 from luthier.adapt.base import METHODS, Adapt, Method, read_facts
 from luthier.adapt.head import Head
 from luthier.adapt.network import LabelModel, Network, tag_labels
@@ -119,7 +121,14 @@ def restore_backbone(folder: Path, *, dtype: str = "float32") -> Backbone:
         return restore_static(folder, facts, dtype=dtype)
     if facts["family"] == TEXT:
         return restore_text_backbone(folder, facts, dtype=dtype)
+    if facts["family"] == TFIDF:
+        return restore_tfidf(folder, facts, dtype=dtype)
     from luthier.adapt.backbones.image import restore_image_backbone
+    from luthier.adapt.backbones.pixels import FAMILY as PIXELS
+    from luthier.adapt.backbones.pixels import restore_pixels
+
+    if facts["family"] == PIXELS:
+        return restore_pixels(folder)
 
     return restore_image_backbone(folder, dtype=dtype)
 

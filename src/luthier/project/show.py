@@ -153,7 +153,9 @@ def headline(done: Done, project: Project) -> str:
         return f"{summary['steps']} updates{loss}"
     if done.stage == "evaluate":
         return f"verdict: {summary['verdict']['choice'].replace('_', ' + ')}"
-    return f"{done.folder.parent.name}/{done.folder.name}"
+    from luthier.release.base import released_as
+
+    return f"{done.folder.parent.name}/{done.folder.name}, {released_as(done.folder)}"
 
 
 def verdict_of(release: Path) -> str:

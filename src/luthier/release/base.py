@@ -26,18 +26,23 @@ from luthier.release.folder import (
     read_release,
     rollback,
 )
-from luthier.release.gate import TUNED, Check, Gate, System, failed
+from luthier.release.gate import TUNED, UNTUNED, Check, Gate, System, failed
 from luthier.spec import Spec
 from luthier.store import Artifact, Store, _sync, _sync_tree, canonical, tell_disk_trouble, write_json, write_text
 from luthier.task import Task
 from luthier.types import digest, read_jsonl
 
 __all__ = ["Check", "Gate", "Release", "ReleaseRecord", "list_releases", "live_release", "promote", "read_history",
-           "read_release", "release", "rollback"]
+           "read_release", "release", "released_as", "rollback"]
 
 VERSION = 1
-LABEL_SYSTEMS: tuple[System, ...] = ("tuned", "features")
+LABEL_SYSTEMS: tuple[System, ...] = ("tuned", *UNTUNED)
 """What can be released where a task has labels."""
+FITTING: Mapping[str, tuple[System, ...]] = {
+    "classify": ("tuned", "features", "tfidf"), "image": ("tuned", "features", "pixels"), "tag": ("tuned",),
+    "embed": ("tuned", "base"),
+}
+"""The same by task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +64,10 @@ class Release(Spec):
     """Name of the release: letters, digits, '-' and '_'; null takes the project's."""
     gate: Gate = Gate()
     """What the test must have shown."""
-    system: Literal["auto", "tuned", "tuned_retrieval", "retrieval", "features"] = "auto"
-    """System that the release stands for; `auto` takes the verdict's choice. Tasks with labels: `tuned`, or `features`
-    (the untouched base model with a logistic regression on its features)."""
+    system: Literal["auto", "tuned", "tuned_retrieval", "retrieval", "features", "tfidf", "pixels", "base"] = "auto"
+    """System that the release stands for; `auto` takes the verdict's choice. Tasks with labels: `tuned`; classify and
+    image: `features` (the untouched base model with a logistic regression on its features); classify: `tfidf`, image:
+    `pixels` (logistic regressions without a base model); embed: `base` (the untouched encoder)."""
     tuned_weights: Literal["always", "passed"] = "always"
     """`always` also exports tuned weights that were not chosen, marked as not passed, so that people can compare them
     in the server; `passed` leaves them out."""
@@ -90,13 +96,10 @@ class Release(Spec):
         wrong = {
             "onnx": self.onnx and not labelled,
             "thresholds": self.thresholds != "half" and (task.type != "classify"),
-            "system": self.system not in ("auto", *(LABEL_SYSTEMS if labelled else
-                                                    ("tuned", "tuned_retrieval", "retrieval"))),
+            "system": self.system not in ("auto", *FITTING.get(task.type, ("tuned", "tuned_retrieval", "retrieval"))),
             "base_weights": self.base_weights == "copied" and labelled,  # the folder holds the whole model anyway
             "tuned_weights": self.tuned_weights == "passed" and labelled,
         }
-        if self.system == "features" and task.type not in ("classify", "image"):
-            wrong["system"] = True
         for field, bad in wrong.items():
             if bad:
                 raise SpecError(f"release.{field} = {getattr(self, field)!r} does not apply to the task '{task.type}'; "
@@ -133,9 +136,22 @@ def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact
         if not on_disk.was_live(known):  # new, or made by a call that was killed before it went live
             promote(known)
     record = read_release(known)
-    progress.say(f"  {record.label} is live: {record.choice.replace('_', ' + ')}"
-                 + (f", forced by {record.forced['by']}" if record.forced else ", passed its gate"))
+    progress.say(f"  {record.label} is live, {released_as(known)}"
+                 + (f"; forced by {record.forced['by']}" if record.forced else "; it passed its gate"))
     return known
+
+
+def released_as(folder: Path) -> str:
+    """What a release folder's release stands for, in words that end a run."""
+    record = read_release(folder)
+    told = f"released as {record.choice.replace('_', ' + ')}"
+    if record.labels is None or record.choice == "tuned":
+        return told
+    try:
+        verdict = json.loads((folder / "report.json").read_text("utf-8"))["verdict"]["choice"]
+    except (OSError, ValueError, KeyError):
+        return told
+    return f"{told}: tuning is not worth it here" if verdict == record.choice else told
 
 
 def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, run: Artifact, model: Artifact,
@@ -159,7 +175,7 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
             from luthier.release.labels import make_parts
 
             made = make_parts(part, choice=choice, report=report, found=found, run=run, model=model, data=data,
-                              spec=spec, store=store, root=root, lineage=lineage, progress=progress)
+                              task=task, spec=spec, store=store, root=root, lineage=lineage, progress=progress)
         else:
             made = _assistant_parts(part, choice=choice, run=run, model=model, index=index, data=data, spec=spec,
                                     store=store, lineage=lineage, root=root, progress=progress)

@@ -43,7 +43,7 @@ class ReleaseRecord:
     """The system that this release stands for: what is served unless a caller asks for another."""
     systems: tuple[System, ...]
     """Every system that can be served from this folder; base always, retrieval where there is an index,
-    tuned ones where there are weights."""
+    tuned ones where there are weights. Tasks with labels: only the choice."""
     forced: Mapping[str, Any] | None
     """by, reason and the failed checks, when the gate was overruled; None for a release that passed."""
     approved_by: str

@@ -11,9 +11,22 @@ from pydantic import Field
 from luthier.spec import Spec
 from luthier.task import LABELLED
 
-System = Literal["base", "retrieval", "tuned", "tuned_retrieval", "features"]
-"""`features`: a frozen base model with a logistic regression on top, for tasks with labels."""
+System = Literal["base", "retrieval", "tuned", "tuned_retrieval", "features", "tfidf", "pixels"]
+"""Tasks with labels: `features` is a frozen base model with a logistic regression on top, `tfidf` and `pixels` are
+logistic regressions without a base model, `base` is an encoder as it was (embed)."""
 TUNED: tuple[System, ...] = ("tuned", "tuned_retrieval")
+UNTUNED: tuple[System, ...] = ("features", "tfidf", "pixels", "base")
+"""Systems of tasks with labels that need no tuning and can be released."""
+_UNRELEASABLE: Mapping[str, str] = {
+    "majority": "always answering the commonest class does as well as anything that was measured, so there is nothing "
+                "to release; add labelled rows, above all of the rare classes, and look at the report's mistakes",
+    "lookup": "each word's commonest tag does as well as the tuned model, and a list of words is no model to release; "
+              "add labelled rows, or use the list",
+    "bm25": "keyword search does as well as any encoder, and it needs a search index, not a model; use the search of "
+            "your database, or add pairs whose texts share few words",
+    "zero_shot": "the chat model that is only told the names of the classes does as well, and it is no part of this "
+                 "project; ask it directly, or add labelled rows",
+}
 LOWER_IS_BETTER = ("answer_loss", "perplexity", "refused_wrongly", "log_loss")
 
 
@@ -40,7 +53,8 @@ class Gate(Spec):
 
     beats: Literal["base", "retrieval"] | None = "base"
     """System that must be beaten on the task's metric; the released system itself need not beat itself. For the tasks
-    classify, tag, embed and image, `base` is the best of the systems that need no tuning (TF-IDF, features, …)."""
+    classify, tag, embed and image, `base` is the best of the systems that are simpler than the released one: for a
+    tuned model those that need no tuning (TF-IDF, features, …), for TF-IDF the commonest class."""
     min_gain: float = Field(default=0.0, ge=0)
     """The whole 95 % interval of the paired difference must lie above this gain, in units of the metric; 0 means that
     the interval excludes zero on the good side."""
@@ -90,14 +104,11 @@ class Gate(Spec):
         return self._beats_by(report, system, self.beats)
 
     def _beats_rival(self, report: Mapping[str, Any], system: str) -> Check:
-        """A tuned classifier must beat the best of the systems that need no tuning."""
-        rival = report.get("rival")
-        if system == "features" and system in report["systems"]:
-            rival = _rival_of_features(report)
-        elif system != "tuned":
+        """A classifier must beat the best of the systems that are simpler than itself."""
+        if system not in (*UNTUNED, "tuned"):
             return Check(name="beats", outcome="failed", limit=self.min_gain, measured=None,
-                         sentence=f"the verdict is '{system}', which needs no tuned model, so there is nothing to "
-                                  "release; --force releases the tuned model all the same (recorded)")
+                         sentence=f"{unreleasable(system)}; --force releases the tuned model all the same (recorded)")
+        rival = report.get("rival") if system == "tuned" else _best_simpler(report, system)
         if rival is None:
             return _skip("beats", f"nothing simpler than '{system}' was measured")
         return self._beats_by(report, system, rival)
@@ -201,12 +212,18 @@ class Gate(Spec):
                      "a person must approve: write the name into release.approved_by")
 
 
-def _rival_of_features(report: Mapping[str, Any]) -> str | None:
-    """The best of the systems that are simpler than a linear model on frozen features."""
+def unreleasable(system: str) -> str:
+    """Why a system of a task with labels is not released, and what to do."""
+    why = _UNRELEASABLE.get(system, "it is not a model that can be saved; name another in release.system")
+    return f"'{system}' is not released: {why}"
+
+
+def _best_simpler(report: Mapping[str, Any], system: str) -> str | None:
+    """The best of the systems that are simpler to own than an untuned one; None where none was measured."""
     from luthier.evaluate.labels.verdict import ORDER, rival
 
-    values = {system: found["metrics"][report["metric"]]["value"] for system, found in report["systems"].items()
-              if ORDER.index(system) < ORDER.index("features")}
+    values = {one: found["metrics"][report["metric"]]["value"] for one, found in report["systems"].items()
+              if ORDER.index(one) < ORDER.index(system)}
     return rival(values, lower=report["metric"] in LOWER_IS_BETTER)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from luthier.evaluate.labels.verdict import LABELS, ORDER
 from luthier.release.card import LICENCES, _cell, _value
+from luthier.release.labels import WITHOUT_BASE
 
 KINDS = {"classify": "Text classifier", "tag": "Tagger of texts", "embed": "Text embedder", "image": "Image classifier"}
 SHOWN = 60
@@ -25,7 +26,8 @@ def label_card(record: Mapping[str, Any], report: Mapping[str, Any], lines: Sequ
         f"# {record['name']}, version {record['version']}", "",
         f"{KINDS[task['type']]}: {what[:1].lower() + what[1:]}. Released {record['created'][:10]}"
         + (f", approved by {record['approved_by']}" if record["approved_by"] else "")
-        + f", from the base model {record['base']['name']} (`{record['base']['source']}`).", "",
+        + (". It contains no base model: a linear model is all there is." if choice in WITHOUT_BASE else
+           f", from the base model {record['base']['name']} (`{record['base']['source']}`)."), "",
         f"**Verdict of the test:** {report['verdict']['sentence']}", "",
     ]
     if record["forced"]:
@@ -108,9 +110,12 @@ def _decides(record: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
 
 
 def _contents(record: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
-    lines = [f"`model/`: everything that is needed to answer: weights ({record['dtype']}), architecture, tokenizer or "
-             "image settings, labels, temperature and thresholds",
-             f"`parity.json`: the released model against the trained one: {parity['sentence']}"
+    reads = "the runs of words and letters that it counts" if record["choice"] == "tfidf" else \
+        "tokenizer or image settings"
+    against = "trained" if record["choice"] == "tuned" else "measured"
+    lines = [f"`model/`: everything that is needed to answer: weights ({record['dtype']}), architecture, {reads}, "
+             "labels, temperature and thresholds",
+             f"`parity.json`: the released model against the {against} one: {parity['sentence']}"
              + (f"; answers to {parity['measured_rows']} test rows differ from the report's by at most "
                 f"{parity['max_measured_difference']:.1e}" if parity.get("measured_rows") else "")]
     if "onnx" in parity:
@@ -132,7 +137,10 @@ def _limits(record: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
             lines.append("Weak labels (F1 below 0.5): " + ", ".join(
                 f"`{row['label']}` {row['f1']['value']:.2f} (n = {row['n']})" for row in weak[:10])
                 + (f" and {len(weak) - 10} more" if len(weak) > 10 else "") + ".")
-    if task["type"] in ("classify", "tag", "embed"):
+    if record["choice"] == "tfidf":
+        lines.append("It knows the words of its train rows, and pieces of them; it reads no meaning, no order beyond "
+                     "two words, and no synonyms.")
+    elif task["type"] in ("classify", "tag", "embed"):
         lines.append("Texts beyond the model's length are cut at the end; the server says so.")
     lines.append("Labels that are wrong in the training data are learned too. It must not decide about people without "
                  "a person who checks.")
@@ -141,10 +149,13 @@ def _limits(record: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
 
 def _licence(record: Mapping[str, Any], base: Path) -> list[str]:
     source = record["base"]["source"]
+    owners = "The data and what was learned from them belong to their owners; Luthier adds no claim."
+    if record["choice"] in WITHOUT_BASE:
+        return ["No weights of a base model are in the folder.", owners]
     found = next((file.name for pattern in ("LICENSE*", "LICENCE*", "COPYING*") for file in sorted(base.glob(pattern))),
                  None)
     note = LICENCES.get(source) or (STARTER_IMAGE if source == "starter:image" else (
         f"The base model's folder holds a licence text ({found}); it holds for the tuned weights too." if found else
         f"The licence of the base model '{source}' is not recorded in its folder; look it up before you pass the "
         "weights on."))
-    return [note, "The data and what was learned from them belong to their owners; Luthier adds no claim."]
+    return [note, owners]

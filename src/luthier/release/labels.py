@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from luthier.errors import ContractError, DataError, GateRefused, StoreError
+from luthier.errors import ContractError, DataError, GateRefused, SpecError, StoreError
 from luthier.progress import Progress
 from luthier.release.base import LABEL_SYSTEMS, Parts, Release
-from luthier.release.gate import System
+from luthier.release.gate import System, unreleasable
 from luthier.store import Artifact, Store, tell_disk_trouble, write_json
+from luthier.task import Task
 from luthier.types import Example, digest, read_jsonl
 
 if TYPE_CHECKING:
@@ -31,26 +32,43 @@ ALONE = 1e-3
 """The same between a row asked by itself and in a padded batch: other sums in another order."""
 MEASURED = 2e-3
 """Greatest difference of a probability from the one in the report."""
-REFITTED = 0.05
-"""The same for a linear model that is fitted again from cached features, to its optimiser's tolerance."""
+REFITTED = 0.01
+"""The same for a linear model that is fitted again: on another processor its optimiser may stop a step earlier."""
+WITHOUT_BASE: tuple[System, ...] = ("tfidf", "pixels")
+"""Systems that contain nothing of the base model."""
+MADE: Mapping[str, str] = {
+    "features": "a logistic regression on the untouched base model's features",
+    "tfidf": "a logistic regression on TF-IDF of words (1 to 2) and of letters (2 to 5, within words), fitted on the "
+             "train rows; no base model, nothing was tuned",
+    "pixels": "a logistic regression on the images shrunk to 16 × 16 pixels, fitted on the train rows; no base model, "
+              "nothing was tuned",
+    "base": "the base model as it was; nothing was trained",
+}
+"""What an untuned system is made from, for the model card."""
 
 
 def make_parts(part: Path, *, choice: System, report: Artifact, found: Mapping[str, Any], run: Artifact,
-               model: Artifact, data: Artifact, spec: Release, store: Store, root: Path, lineage: Mapping[str, str],
-               progress: Progress) -> Parts:
+               model: Artifact, data: Artifact, task: Task, spec: Release, store: Store, root: Path,
+               lineage: Mapping[str, str], progress: Progress) -> Parts:
     """Write `model/` and `parity.json`; ContractError when the folder does not answer as the trained model does."""
     from luthier.adapt.base import read_facts
     from luthier.adapt.labelled import load_label_model
     from luthier.release.label_card import label_card
+    from luthier.release.untuned import untuned_model
 
     if choice not in LABEL_SYSTEMS:
-        raise GateRefused(f"'{choice}' needs no tuned model, so there is nothing to release; set release.system to "
-                          "tuned and use --force to release the tuned model all the same")
+        raise GateRefused(unreleasable(choice))
+    if spec.onnx and choice in WITHOUT_BASE:
+        raise SpecError(f"release.onnx: '{choice}' is released, whose "
+                        + ("words are counted" if choice == "tfidf" else "images are shrunk")
+                        + " outside of the network, so that a model.onnx could not answer; set release.onnx to false")
     to = part / "model"
-    if choice == "features":
-        trained, fit = features_model(found, model, data, store=store, root=root, progress=progress)
+    fit: dict[str, Any] = {}
+    if choice == "tuned":
+        trained = open_at(run.path / "best", root)
     else:
-        trained, fit = open_at(run.path / "best", root), None
+        trained, fit = untuned_model(choice, found=found, task=task, model=model, data=data, store=store, root=root,
+                                     progress=progress)
     settings = decisions(report, trained, spec, choice)
     trained = trained.but(temperature=settings["temperature"])
     write_model(trained, to, settings, dtype=spec.dtype)
@@ -59,7 +77,7 @@ def make_parts(part: Path, *, choice: System, report: Artifact, found: Mapping[s
     set_root(released, root)
     parity = compare(trained, released, probes, dtype=spec.dtype)
     parity |= against_report(released, report, choice, probes, bounded=spec.dtype == "float32")
-    if fit is not None:
+    if fit:
         parity["fit"] = fit
     if spec.onnx:
         from luthier.release.export_onnx import export_onnx
@@ -73,7 +91,8 @@ def make_parts(part: Path, *, choice: System, report: Artifact, found: Mapping[s
         "systems": [choice], "template": None, "stop_ids": [], "encoder": {"source": None, "fingerprint": None},
         "base": {"source": facts["source"], "folder": facts["folder"], "fingerprint": facts["fingerprint"],
                  "name": facts["name"], "bundled": False},
-        "tuned": {"present": True, "passed": True, "why": ""},
+        "tuned": {"present": choice == "tuned", "passed": choice == "tuned",
+                  "why": "" if choice == "tuned" else f"the release is '{choice}', which needs no tuning"},
         "labels": {"names": list(trained.labels), **settings, "onnx": spec.onnx},
     }
     made_from = sources(run, data, store, lineage, choice)
@@ -218,40 +237,6 @@ def against_report(released: LabelModel, report: Artifact, choice: System, probe
     return {"measured_rows": len(known), "max_measured_difference": worst}
 
 
-def features_model(found: Mapping[str, Any], model: Artifact, data: Artifact, *, store: Store, root: Path,
-                   progress: Progress) -> tuple[LabelModel, dict[str, Any]]:
-    """The report's system `features` as a network: the untouched base with a logistic regression for a head."""
-    import torch
-    from torch import nn
-
-    from luthier.adapt import predict
-    from luthier.adapt.labelled import open_label_model
-    from luthier.prepare.base import read_examples
-    from luthier.prepare.labels import read_labels
-    from luthier.train.labelled.warm import arrays, logistic_regression
-
-    opened = open_label_model(model, read_labels(data), seed=0)
-    last = opened.module.head[-1]
-    if opened.module.spec.hidden or opened.module.pool_trains or not isinstance(last, nn.Linear):
-        raise DataError("release.system 'features' is a linear layer on frozen features; set adapt.head.hidden to 0 "
-                        "and adapt.head.pooling to auto, mean, cls, max or last, and evaluate again")
-    set_root(opened, root)
-    strength = float(found["systems"]["features"]["C"])
-    train = [example for example in read_examples(data, "train") if example.labels]
-    rows = opened.rows(train)
-    values = predict.features(opened, rows, cache=store.cache("features"), progress=progress,
-                              what="features of the base model")
-    middle, spread = values.mean(0), values.std(0)
-    scale = float(np.sqrt((np.where(spread > 1e-8, spread, 1.0) ** 2).mean()))
-    targets, weights = arrays(rows, multi_label=opened.task.multi_label)
-    weight, bias = logistic_regression((values - middle) / scale, targets, weights, strength=strength,
-                                       num_outputs=len(opened.labels), multi_label=opened.task.multi_label)
-    with torch.no_grad():
-        last.weight.copy_(torch.from_numpy(weight / scale))
-        last.bias.copy_(torch.from_numpy(bias - weight @ middle / scale))
-    return opened, {"C": strength, "rows": len(train)}
-
-
 def sources(run: Artifact, data: Artifact, store: Store, lineage: Mapping[str, str], choice: System) -> list[str]:
     """Plain sentences about data and training, for the model card."""
     from collections import Counter
@@ -268,8 +253,8 @@ def sources(run: Artifact, data: Artifact, store: Store, lineage: Mapping[str, s
         lines.append(f"{counts['unlabelled']} rows without a label")
     files = [name for name, _ in makers.most_common(5)]
     lines.append(f"read from {', '.join(files)}" + (f" and {len(makers) - 5} more" if len(makers) > 5 else ""))
-    if choice == "features":
-        return [*lines, "a logistic regression on the untouched base model's features"]
+    if choice != "tuned":
+        return [*lines, MADE[choice]]
     steps, strategy = run.summary.get("steps"), run.summary.get("strategy", "once")
     told = "training" + (f" by the strategy '{strategy}'" if strategy != "once" else "")
     lines.append(f"{told}: {steps if steps is not None else 'an unrecorded number of'} steps: {lineage['train']}")

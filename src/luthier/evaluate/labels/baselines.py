@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from luthier.adapt.backbones.ngrams import LETTERS, TOKEN, WORDS
 from luthier.errors import need
 from luthier.evaluate.labels.spans import WORD, Piece, as_pieces, word_tags
 from luthier.store import Cache, canonical
@@ -23,6 +24,8 @@ from luthier.types import Example, digest
 
 VERSION = 1
 TOLERANCE = 1e-3
+NEVER = 40.0
+"""By how much a class without a train row lies below all others, in logits: its probability is 4e-18 or less."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,10 @@ def tfidf(train: Split, validation: Split, test: Split, classes: int, strengths:
     """Logistic regression on TF-IDF of words (1 to 2) and letters (2 to 5, within words)."""
     need("sklearn", extra="train")
     from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
     began = time.process_time()
-    common = 2 if len(train.examples) >= 200 else 1
-    makers = [TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"),
-              TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=common)]
     try:
-        inside: Any = hstack([maker.fit_transform(train.texts) for maker in makers]).tocsr()
+        makers, inside = counted(train)
     except ValueError:  # no text holds a word: nothing to learn from
         return majority(train, validation, test, classes)
     others = [hstack([maker.transform(split.texts) for maker in makers]).tocsr() if split.examples
@@ -102,17 +101,54 @@ def tfidf(train: Split, validation: Split, test: Split, classes: int, strengths:
     return made
 
 
+def counted(train: Split) -> tuple[list[Any], Any]:
+    """(scikit-learn's vectorisers of words and of letters, fitted; the train rows as a sparse matrix, words first).
+
+    ValueError when no train text holds a word.
+    """
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    common = 2 if len(train.examples) >= 200 else 1
+    makers = [TfidfVectorizer(ngram_range=WORDS, sublinear_tf=True, token_pattern=TOKEN),
+              TfidfVectorizer(analyzer="char_wb", ngram_range=LETTERS, sublinear_tf=True, min_df=common)]
+    return makers, hstack([maker.fit_transform(train.texts) for maker in makers]).tocsr()
+
+
 def on_features(values: Sequence[np.ndarray], train: Split, validation: Split, test: Split, classes: int,
                 strengths: Sequence[float]) -> Fit:
     """Logistic regression on vectors of the train, validation and test rows, each scaled as the train rows are."""
     began = time.process_time()
-    middle, spread = values[0].mean(0), values[0].std(0)
-    spread = np.where(spread > 1e-8, spread, 1.0)
-    # One scale for all columns: the columns' own spread is part of what the base model learned.
-    scaled = [(one - middle) / float(np.sqrt((spread**2).mean())) for one in values]
+    middle, scale = scaling(values[0])
+    scaled = [(one - middle) / scale for one in values]
     made = logistic(scaled[0], train, scaled[1], validation, scaled[2], classes, strengths)
     made.facts.update(columns=int(values[0].shape[1]), cpu_s=round(time.process_time() - began, 1))
     return made
+
+
+def scaling(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """(mean [columns], spread) that features are brought to 0 and about 1 by.
+
+    One scale for all columns: the columns' own spread is part of what the base model learned.
+    """
+    spread = values.std(0)
+    return values.mean(0), float(np.sqrt((np.where(spread > 1e-8, spread, 1.0) ** 2).mean()))
+
+
+def linear(inside: Any, train: Split, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """(weights [classes, columns], biases [classes]) whose softmax (several labels a row: sigmoid) gives the
+    probabilities that `logistic` gives at this strength."""
+    need("sklearn", extra="train")
+    return _fit(inside, train, classes, strength).linear(int(inside.shape[1]))
+
+
+def linear_on_features(values: np.ndarray, train: Split, classes: int, strength: float
+                       ) -> tuple[np.ndarray, np.ndarray]:
+    """`linear` for unscaled features, as `on_features` fits them."""
+    middle, scale = scaling(values)
+    weight, bias = linear((values - middle) / scale, train, classes, strength)
+    weight = np.asarray(weight, dtype=np.float64) / scale
+    return weight, bias - weight @ middle.astype(np.float64)
 
 
 def logistic(inside: Any, train: Split, outside: Any, validation: Split, test: Any, classes: int,
@@ -134,7 +170,52 @@ def logistic(inside: Any, train: Split, outside: Any, validation: Split, test: A
     return Fit(best[2], best[3], {"C": best[1], "validation_log_loss": tried})
 
 
-def _fit(inside: Any, train: Split, classes: int, strength: float) -> Callable[[Any], np.ndarray]:
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted logistic regression: probabilities when called, and the same as one linear layer."""
+
+    classes: int
+    rules: Sequence[Any]
+    """scikit-learn's model; several labels a row: one for each, or the share of a label that no or every row has."""
+    several: bool
+    only: int = 0
+    """The class of all rows, where there is no model."""
+
+    def __call__(self, values: Any) -> np.ndarray:
+        if self.several:
+            return np.stack([np.full(values.shape[0], rule) if isinstance(rule, float)
+                             else rule.predict_proba(values)[:, 1] for rule in self.rules], 1)
+        if not self.rules:
+            return np.tile(np.eye(self.classes)[self.only], (values.shape[0], 1))
+        found = np.zeros((values.shape[0], self.classes))
+        found[:, self.rules[0].classes_] = self.rules[0].predict_proba(values)
+        return found
+
+    def linear(self, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """(float64 [classes, columns], float64 [classes])."""
+        weight, bias = np.zeros((self.classes, columns)), np.zeros(self.classes)
+        if self.several:
+            for at, rule in enumerate(self.rules):
+                if isinstance(rule, float):
+                    bias[at] = NEVER if rule > 0.5 else -NEVER
+                else:
+                    weight[at], bias[at] = rule.coef_[0], rule.intercept_[0]
+            return weight, bias
+        if not self.rules:
+            bias[:] = -NEVER
+            bias[self.only] = 0
+            return weight, bias
+        model = self.rules[0]
+        coef, intercept = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # one row for two classes: half of it for each side
+            coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+        weight[model.classes_], bias[model.classes_] = coef, intercept
+        absent = np.setdiff1d(np.arange(self.classes), model.classes_)
+        bias[absent] = intercept.min() - NEVER
+        return weight, bias
+
+
+def _fit(inside: Any, train: Split, classes: int, strength: float) -> Fitted:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -144,24 +225,12 @@ def _fit(inside: Any, train: Split, classes: int, strength: float) -> Callable[[
             return LogisticRegression(C=strength, tol=TOLERANCE, max_iter=300).fit(
                 inside, targets, sample_weight=train.weights)
 
-    def several(values: Any) -> np.ndarray:
-        return np.stack([np.full(values.shape[0], share) if rule is None else rule.predict_proba(values)[:, 1]
-                         for rule, share in rules], 1)
-
     if train.targets.ndim == 2:
-        rules = [(one(column) if 0 < column.sum() < len(column) else None, float(column.mean()))
-                 for column in train.targets.T]
-        return several
+        return Fitted(classes, [one(column) if 0 < column.sum() < len(column) else float(column.mean())
+                                for column in train.targets.T], several=True)
     if len(set(train.targets.tolist())) < 2:
-        return lambda values: np.tile(np.eye(classes)[int(train.targets[0])], (values.shape[0], 1))
-    model = one(train.targets)
-
-    def single(values: Any) -> np.ndarray:
-        found = np.zeros((values.shape[0], classes))
-        found[:, model.classes_] = model.predict_proba(values)
-        return found
-
-    return single
+        return Fitted(classes, [], several=False, only=int(train.targets[0]))
+    return Fitted(classes, [one(train.targets)], several=False)
 
 
 def _loss(probs: np.ndarray, targets: np.ndarray) -> float:
@@ -173,10 +242,10 @@ def _loss(probs: np.ndarray, targets: np.ndarray) -> float:
 
 def pixels(examples: Sequence[Example], read: Callable[[Example], np.ndarray], side: int = 16) -> np.ndarray:
     """float32 [n, side · side · 3]: images shrunk to a few pixels; `read` gives uint8 [height, width, 3]."""
-    from PIL import Image
+    from luthier.adapt.backbones.pixels import shrunk
 
-    return np.stack([np.asarray(Image.fromarray(read(example)).resize((side, side)), dtype=np.float32).ravel() / 255
-                     for example in examples]) if examples else np.zeros((0, side * side * 3), dtype=np.float32)
+    return np.stack([shrunk(read(example), side) for example in examples]) if examples \
+        else np.zeros((0, side * side * 3), dtype=np.float32)
 
 
 def lookup(train: Sequence[Example], test: Sequence[Example]) -> list[list[Piece]]:

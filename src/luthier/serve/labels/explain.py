@@ -13,7 +13,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Explainer:
 
     def _cover_words(self, asked: Asked, units: Sequence[Unit], label: str) -> np.ndarray:
         """float64 [units]: how much the log-odds fall when the unit's tokens are masked (taken out without a mask)."""
-        mask = getattr(self.model.processor.tokenizer, "mask_token_id", None)  # type: ignore[attr-defined]
+        mask = getattr(getattr(self.model.processor, "tokenizer", None), "mask_token_id", None)
         rows = [asked.row]
         for unit in units:
             ids = list(asked.row.data)
@@ -120,7 +120,8 @@ class Explainer:
             values = self._fall(rows, label)
         else:
             grey = np.broadcast_to(mean, pixels.shape)
-            batch = self.model.processor.batch([asked.row, asked.row.but(data=np.ascontiguousarray(grey))])["pixels"]
+            found = self.model.processor.batch([asked.row, asked.row.but(data=np.ascontiguousarray(grey))])
+            batch = found["pixels"] if "pixels" in found else _no_path("is a linear model on a few pixels")
             each, told = self._integrate(batch[0], batch[1], lambda points: {"pixels": points}, label)
             flat = each.sum(0)  # channels
             values = np.array([flat[cell].sum() for cell in cells])
@@ -133,9 +134,8 @@ class Explainer:
 
         network: Any = self.model.module
         if len(getattr(network, "members", ())) > 1 and not network.shared:  # no path through several embedding tables
-            raise ApiError(400, "This model is an ensemble whose members have embeddings of their own; ask for "
-                           "the method occlusion.", param="explain.method", code="unsupported_value")
-        tokenizer: Any = self.model.processor.tokenizer  # type: ignore[attr-defined]
+            _no_path("is an ensemble whose members have embeddings of their own")
+        tokenizer: Any = getattr(self.model.processor, "tokenizer", None) or _no_path("counts whole words")
         table = network.backbone.model.get_input_embeddings()
         ids = torch.tensor(asked.row.data)
         with torch.no_grad():
@@ -206,3 +206,9 @@ class Explainer:
             return scaled[:, at] - torch.logsumexp(scaled[:, others], -1)
 
         return score
+
+
+def _no_path(why: str) -> NoReturn:
+    """ApiError: there is nothing between mask and input to integrate along."""
+    raise ApiError(400, f"This model {why}; ask for the method occlusion.", param="explain.method",
+                   code="unsupported_value")
