@@ -59,8 +59,10 @@ class Bench:
     def open_base(self, labels: Sequence[str]) -> Any:
         """The base model before training, with a head that nobody reads."""
         from luthier.adapt.labelled import open_label_model
+        from luthier.adapt.network import texts_of
 
-        return self._placed(open_label_model(self.model, labels, seed=0))
+        known = [example for example in self.train if example.labelled]
+        return self._placed(open_label_model(self.model, labels, seed=0, texts=texts_of(known)))
 
     def open_tuned(self) -> Any:
         """The trained model of the run."""
