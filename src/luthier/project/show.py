@@ -180,6 +180,8 @@ def outline(data: Any, depth: int = 0) -> str:
         lines = []
         for key, value in data.items():
             name = str(key).replace("_", " ")
+            if key == "made_at" and isinstance(value, int | float):
+                value = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
             if isinstance(value, Mapping | list) and value:
                 lines += [f"{pad}{name}:", outline(value, depth + 1)]
             elif isinstance(value, str) and "\n" in value:
