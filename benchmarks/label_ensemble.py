@@ -20,6 +20,7 @@ from luthier.store import Store
 from luthier.task import Task
 from luthier.train.base import Train
 from luthier.train.labelled.fit import fit_once
+from luthier.train.labelled.pool import pooled
 from luthier.train.plans.head import HeadOnly
 from luthier.train.strategies.distill import Distill
 from luthier.train.strategies.ensemble import Ensemble
@@ -30,11 +31,12 @@ SEEDS = 3
 def run(strategy: Any, job: Any, test: Any) -> tuple[dict[str, float], dict[str, float] | None]:
     """Test figures of what comes out, and the mean of its members' (None where it is one model)."""
     fitted = strategy.run(fit_once, job)
-    whole = label_jobs.score(fitted.model, test)
+    whole = label_jobs.score(fitted.model, test, job)
     module = fitted.model.module
     if not isinstance(module, EnsembleNetwork):
         return whole, None
-    return whole, label_jobs.mean_of([label_jobs.score(fitted.model.but(module=one), test) for one in module.members])
+    members = [fitted.model.but(module=one) for one in module.members]
+    return whole, label_jobs.mean_of([label_jobs.score(member, test, job) for member in members])
 
 
 def study(name: str, strategies: dict[str, Any], spec: Train, rows: Any, held_out: Any, each: tuple[int, int], *,
@@ -51,12 +53,13 @@ def study(name: str, strategies: dict[str, Any], spec: Train, rows: Any, held_ou
         parts = [label_jobs.examples(part, split) for part, split
                  in zip(label_jobs.draw(rows, each, seed), ("train", "validation"))]
         one = label_jobs.job(folder / "single", model, store, labels, *parts, spec, seed=seed, warm=warm)
-        found.setdefault("one model", []).append(label_jobs.score(fit_once(one).model, test))
+        one = pooled(one, [*parts[0], *parts[1], *test])  # features of all rows, where the base model stays as it is
+        found.setdefault("one model", []).append(label_jobs.score(fit_once(one).model, test, one))
         for told, strategy in strategies.items():
             cpu = cpu_seconds()
             place = folder / "several" / ("teacher" if told == "five folds" else "")  # where `distilled` looks for it
             job = label_jobs.job(place, model, store, labels, *parts, spec, seed=seed, warm=warm,
-                                 fresh=told != "five folds, distilled")
+                                 fresh=told != "five folds, distilled").but(pool=one.pool)
             whole, members = run(strategy, job, test)
             found.setdefault(told, []).append({**whole, "cpu_s": cpu_seconds() - cpu})
             if members is not None:

@@ -21,6 +21,7 @@ from luthier.evaluate.labels.calibrate import calibration_error
 from luthier.store import Artifact, Store
 from luthier.train.base import Train
 from luthier.train.labelled.base import Job
+from luthier.train.labelled.pool import rows_for
 from luthier.types import Example, Origin
 
 
@@ -73,9 +74,9 @@ def job(folder: Path, model: Artifact, store: Store, labels: Sequence[str], trai
                look_for_leaks=False, warm=warm)
 
 
-def score(model: LabelModel, test: Sequence[Example]) -> dict[str, float]:
-    """Accuracy, log loss and calibration error (15 even bins) on test rows."""
-    rows = model.rows(test)
+def score(model: LabelModel, test: Sequence[Example], job: Job | None = None) -> dict[str, float]:
+    """Accuracy, log loss and calibration error (15 even bins) on test rows; the job may have their features."""
+    rows = model.rows(test) if job is None else rows_for(job, model, test)
     values, right = predict_logits(model, rows), np.array([row.target for row in rows])
     chances = probabilities(values)
     hits = values.argmax(1) == right

@@ -39,6 +39,8 @@ class Pool:
     """Of the model that made them; a fit with another one does not use them."""
     vectors: Mapping[str, np.ndarray]
     """Example id → float32 [width]."""
+    head_only: bool = False
+    """The fits leave the backbone as it is, so that these are the finished models' features too."""
 
 
 @dataclass(frozen=True, kw_only=True)

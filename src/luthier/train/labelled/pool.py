@@ -10,7 +10,7 @@ from luthier.adapt import predict
 from luthier.adapt.backbones.base import Row
 from luthier.adapt.network import HEAD, LabelModel
 from luthier.train.labelled.base import Job, Pool
-from luthier.train.labelled.warm import can_warm
+from luthier.train.labelled.warm import as_rows, can_warm
 from luthier.train.plans import trained
 from luthier.types import Example
 
@@ -26,13 +26,26 @@ def learns_head_only(job: Job, model: LabelModel) -> bool:
 
 def pooled(job: Job, examples: Iterable[Example]) -> Job:
     """The job with the features of all these rows, where its fits need features; otherwise the job as it is."""
-    model = job.open(job.seed)
-    if not model.fingerprint or not (learns_head_only(job, model) or (job.warm and can_warm(model))):
-        return job
     unique = {example.id: example for example in examples}
+    if job.pool is not None and unique.keys() <= job.pool.vectors.keys():
+        return job
+    model = job.open(job.seed)
+    head_only = learns_head_only(job, model)
+    if not model.fingerprint or not (head_only or (job.warm and can_warm(model))):
+        return job
     rows = model.rows([*unique.values()], targets=False)
     found = predict.features(model, rows, cache=job.cache, progress=job.progress, what="features of all rows")
-    return job.but(pool=Pool(fingerprint=model.fingerprint, vectors=dict(zip(unique, found))))
+    return job.but(pool=Pool(fingerprint=model.fingerprint, vectors=dict(zip(unique, found)), head_only=head_only))
+
+
+def rows_for(job: Job, model: LabelModel, examples: Sequence[Example]) -> list[Row]:
+    """Rows for a model that one of the job's fits made (or several together), with their targets: finished features
+    where its backbone is the base model's."""
+    rows = model.rows(examples)
+    pool = job.pool
+    if pool is None or not pool.head_only or not all(row.id in pool.vectors for row in rows):
+        return rows
+    return as_rows(rows, np.stack([pool.vectors[row.id] for row in rows])) if rows else rows
 
 
 def features_of(job: Job, model: LabelModel, rows: Sequence[Row]) -> np.ndarray:

@@ -13,7 +13,7 @@ from luthier.errors import DataError
 from luthier.prepare.base import TOGETHER
 from luthier.train.labelled.base import Fitted, Job
 from luthier.train.labelled.checks import names_of
-from luthier.train.labelled.pool import pooled
+from luthier.train.labelled.pool import pooled, rows_for
 from luthier.types import Example
 
 ALWAYS = -1
@@ -144,7 +144,7 @@ def fit_folds(fit: Callable[[Job], Fitted], job: Job, folds: int, *, with_valida
         job.progress.say(f"  {one.note}: {len(one.train):,} rows, {len(held):,} held out")
         fitted = fit(one)
         if not with_validation:
-            value, loss, logits = validate(fitted.model, held, fitted.model.rows(held))
+            value, loss, logits = validate(fitted.model, held, rows_for(one, fitted.model, held))
             fitted = Fitted(model=fitted.model, value=value, loss=loss, logits=logits, summary=fitted.summary)
         jobs.append(one)
         found.append(fitted)

@@ -20,6 +20,7 @@ from luthier.train.contract import Contract, Finding
 from luthier.train.labelled import checks
 from luthier.train.labelled.base import Fitted, Job
 from luthier.train.labelled.gap import measure_gap
+from luthier.train.labelled.pool import rows_for
 from luthier.train.labelled.score import LOWER, score_labels, validate
 
 
@@ -49,9 +50,9 @@ def judged(fitted: Fitted, job: Job) -> Fitted:
     if not job.validation:
         return replace(fitted, value=None, loss=None, logits=None,
                        summary={**fitted.summary, "validation": None, "gap": None, "validation_best": None})
-    value, loss, logits = validate(model, job.validation, model.rows(job.validation))
-    gap = measure_gap(model, job.train, model.rows(job.train), validation=value, n_validation=len(job.validation),
-                      seed=job.seed)
+    value, loss, logits = validate(model, job.validation, rows_for(job, model, job.validation))
+    gap = measure_gap(model, job.train, rows_for(job, model, job.train), validation=value,
+                      n_validation=len(job.validation), seed=job.seed)
     return replace(fitted, value=value, loss=loss, logits=logits, summary={
         **fitted.summary, "validation": {"metric": metric, "value": value, "n": len(job.validation),
                                          "better": "lower" if metric in LOWER else "higher"},
@@ -92,7 +93,7 @@ def soup(fitted: Sequence[Fitted], job: Job) -> tuple[Fitted, list[int]]:
                         "rows; add some, or take combine: mean")
     models = [plain(one.model, job.folder / f"member-{at + 1}") for at, one in enumerate(fitted)]
     states = [model.module.state_dict() for model in models]
-    rows = models[0].rows(job.validation)
+    rows = rows_for(job, models[0], job.validation)
     sign = -1 if models[0].task.metric in LOWER else 1
 
     def score(model: LabelModel) -> tuple[float, float]:

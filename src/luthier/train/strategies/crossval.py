@@ -38,11 +38,12 @@ class CrossVal(Spec):
         """See `luthier.train.seams.Strategy`. DataError where there are fewer documents than folds."""
         from luthier.train.labelled import kept
         from luthier.train.labelled.base import Fitted
+        from luthier.train.labelled.pool import pooled
         from luthier.train.labelled.score import LOWER
         from luthier.train.strategies._folds import fit_folds
         from luthier.train.strategies._members import adopt_contract, judged, look_for_leaks, together
 
-        job = look_for_leaks(job)
+        job = pooled(look_for_leaks(job), [*job.train, *job.validation])
         done = fit_folds(fit, job, self.folds, with_validation=self.with_validation)
         report = _report(done, job)
         metric = report["metric"]

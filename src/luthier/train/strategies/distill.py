@@ -39,6 +39,7 @@ class Distill(Spec):
         from luthier.adapt import predict
         from luthier.train.labelled import kept
         from luthier.train.labelled.base import Teacher
+        from luthier.train.labelled.pool import pooled, rows_for
         from luthier.train.strategies._members import adopt_contract, figures, look_for_leaks
 
         task = job.open(job.seed).task
@@ -50,10 +51,10 @@ class Distill(Spec):
         if self.teacher.distill:
             raise SpecError("train.strategy: the teacher of distill is the ensemble itself; remove teacher.distill")
         job = look_for_leaks(job)
-        taught = self.teacher.run(fit, job.but(folder=job.folder / "teacher"))
         rows = [*job.train, *(job.unlabelled if self.unlabelled else ())]
-        said = predict.logits(taught.model, taught.model.rows(rows, targets=False), progress=job.progress,
-                              what="teacher")
+        job = pooled(job, [*rows, *job.validation])
+        taught = self.teacher.run(fit, job.but(folder=job.folder / "teacher"))
+        said = predict.logits(taught.model, rows_for(job, taught.model, rows), progress=job.progress, what="teacher")
         logits = dict(zip((example.id for example in rows), said))
         soft = {example.id: predict.probabilities(logits[example.id], multi_label=task.multi_label)
                 for example in rows[len(job.train):]}

@@ -49,6 +49,7 @@ class Ensemble(Spec):
     def _trained(self, fit: Callable[[Job], Fitted], job: Job) -> Fitted:
         from luthier.train.labelled import kept
         from luthier.train.labelled.base import Fitted
+        from luthier.train.labelled.pool import pooled
         from luthier.train.strategies import _members
 
         if self.combine != "mean" and not job.validation:
@@ -58,7 +59,7 @@ class Ensemble(Spec):
         if task.type == "embed" and self.combine != "soup":
             raise SpecError("train.strategy: vectors of different models do not live in one space, so the task 'embed' "
                             "has no ensemble; take combine: soup")
-        job = _members.look_for_leaks(job)
+        job = pooled(_members.look_for_leaks(job), [*job.train, *job.validation])
         ways = {"folds": self._folds, "seeds": self._seeds, "snapshots": self._snapshots}
         jobs, fitted = ways[self.members](fit, job)
         _members.adopt_contract(job, jobs[0].folder)
@@ -93,9 +94,7 @@ class Ensemble(Spec):
         return done.jobs, done.fitted
 
     def _seeds(self, fit: Callable[[Job], Fitted], job: Job) -> tuple[Sequence[Job], Sequence[Fitted]]:
-        from luthier.train.labelled.pool import pooled
-
-        job = self._one_start(pooled(job, [*job.train, *job.validation]))
+        job = self._one_start(job)
         jobs = [job.but(folder=job.folder / f"member-{at + 1}", seed=job.seed + at, keep=True,
                         note=f"member {at + 1} of {self.count}") for at in range(self.count)]
         return jobs, [fit(one) for one in jobs]
@@ -103,8 +102,6 @@ class Ensemble(Spec):
     def _snapshots(self, fit: Callable[[Job], Fitted], job: Job) -> tuple[Sequence[Job], Sequence[Fitted]]:
         """Each cycle begins with the last one's weights and a high rate, and ends with its last weights at a rate of
         almost zero; no early stopping inside."""
-        from luthier.train.labelled.pool import pooled
-
         model = job.open(job.seed)
         if job.spec.plan.phases([*model.groups]) > 1:
             raise SpecError(f"train.strategy: snapshots need a plan with one phase, and '{job.spec.plan.kind}' has "
@@ -112,7 +109,6 @@ class Ensemble(Spec):
         if job.spec.epochs < self.count:
             raise SpecError(f"train.strategy: {self.count} snapshots need at least {self.count} epochs, and "
                             f"train.epochs is {job.spec.epochs}")
-        job = pooled(job, job.train)
         spec = job.spec.but(epochs=job.spec.epochs // self.count, schedule="cosine", average=None)
         jobs, fitted = [], []
         for at in range(self.count):
@@ -157,9 +153,10 @@ def _validation_logits(fitted: Sequence[Fitted], job: Job) -> tuple[list[Any] | 
     import numpy as np
 
     from luthier.adapt import predict
+    from luthier.train.labelled.pool import rows_for
 
     task = fitted[0].model.task
     if not job.validation or task.type not in ("classify", "image"):
         return None, None
-    rows = fitted[0].model.rows(job.validation)
+    rows = rows_for(job, fitted[0].model, job.validation)
     return [predict.logits(one.model, rows) for one in fitted], np.stack([row.target for row in rows])
