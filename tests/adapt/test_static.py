@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_tfidf_weights_are_scikit_learns(table, store, tmp_path):
     text_file(tmp_path / "glove.txt", table, header=False)
     texts = texts_of(rows())
     model = open_label_model(adapted("vectors:glove.txt@tfidf", store, tmp_path), LABELS, texts=texts)
-    sklearn = TfidfVectorizer(token_pattern=r"(?u)\w+", norm=None).fit(texts)
+    sklearn = TfidfVectorizer(token_pattern=r"(?u)\w+", norm=None).fit(texts)  # type: ignore[arg-type]
     weights = {word: sklearn.idf_[at] for word, at in sklearn.vocabulary_.items() if word in WORDS}
     (found,) = features(model, model.rows([example("a", "paint no 3 in amber")], targets=False))
     picked = ["paint", "no", "in", "amber"]
@@ -128,7 +129,7 @@ def test_vectors_train_and_come_back(plan, table, store, tmp_path):
     text_file(tmp_path / "glove.txt", table, header=True)
     artifact = adapted("vectors:glove.txt@tfidf", store, tmp_path)
     data = prepared(store, rows(train=40, validation=20), Task(type="classify"))
-    spec = {"plan": HeadOnly()} if plan == "head" else {"learning_rate": 1e-2}
+    spec: dict[str, Any] = {"plan": HeadOnly()} if plan == "head" else {"learning_rate": 1e-2}
     run = train(artifact, data, Train(epochs=10, patience=0, **spec), store=store, root=tmp_path)
     tuned = open_tuned_labels(run)
     assert run.summary["validation"]["value"] > 0.9
