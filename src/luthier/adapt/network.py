@@ -96,7 +96,8 @@ class Network(nn.Module):
         found = self.features(inputs)
         if self.task_type == "embed":
             return nn.functional.normalize(found.float(), dim=-1)
-        return self.head(found.to(self.head[-1].weight.dtype))
+        last: Any = self.head[-1]
+        return self.head(found.to(last.weight.dtype))
 
     def groups(self) -> dict[str, list[str]]:
         """Names of all parameters by layer group, bottom first, the head (and a pooling that learns) last."""
