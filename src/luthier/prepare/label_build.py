@@ -97,7 +97,8 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     write_label_card(folder, summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
                      conflicts=conflicts, rows=read, unread_documents=unread, seed=spec.seed, root=root)
     progress.say(f"  {len(labelled):,} labelled rows ({counts['train']:,} train, {counts['validation']:,} validation, "
-                 f"{counts['test']:,} test), {len(labels):,} labels, {summary['unlabelled']:,} unlabelled, "
+                 f"{counts['test']:,} test), "
+                 + (f"{len(labels):,} labels, " if labels else "") + f"{summary['unlabelled']:,} unlabelled, "
                  + (f"{outside:,} of none of the classes, " if outside else "") +
                  f"{len(dropped):,} dropped", **{key: summary[key] for key in ("train", "validation", "test")})
     return summary

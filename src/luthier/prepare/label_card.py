@@ -93,7 +93,8 @@ def _lengths(labelled: Sequence[Example], task: Task) -> dict[str, Any]:
 def _samples(labelled: Sequence[Example], labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
     """Up to three rows of a class, fewer where there are many classes; which ones is decided by a hash."""
     order = sorted(labelled, key=lambda one: hashlib.sha256(f"card\0{seed}\0{one.id}".encode()).digest())
-    each = max(1, min(8 if any(example.image for example in labelled) else 3, _SAMPLES // max(1, len(labels))))
+    each = max(1, min(8 if any(example.image for example in labelled) else 3 if labels else 12,
+                      _SAMPLES // max(1, len(labels))))
     shown: Counter[str] = Counter()
     found = []
     for example in order:
@@ -101,7 +102,8 @@ def _samples(labelled: Sequence[Example], labels: Sequence[str], seed: int) -> l
         if shown[label] < each and len(found) < _SAMPLES:
             shown[label] += 1
             found.append({"label": said(example).replace("'", ""), "first": label, "split": example.split,
-                          "image": example.image, "text": str(example.input)[:600], "source": example.origin.where,
+                          "image": example.image, "text": str(example.input)[:600],
+                          "target": (example.target or "")[:400], "source": example.origin.where,
                           "spans": [[tag.start, tag.end, tag.label] for tag in example.spans or ()]})
     return sorted(found, key=lambda row: row["first"])
 

@@ -134,7 +134,8 @@ def headline(done: Done, project: Project) -> str:
         aside = f", {summary['unlabelled']:,} unlabelled" if summary["unlabelled"] else ""
         aside += f", {summary['out_of_scope']:,} of none of the classes" if summary.get("out_of_scope") else ""
         gone = f"; {summary['dropped']:,} rows left out, with reasons" if summary["dropped"] else ""
-        return (f"{summary['labels']} labels; rows: {summary['train']:,} train, {summary['validation']:,} validation, "
+        labels = f"{summary['labels']:,} labels; " if summary["labels"] else ""
+        return (f"{labels}rows: {summary['train']:,} train, {summary['validation']:,} validation, "
                 f"{summary['test']:,} test{aside}{gone}")
     if done.stage == "prepare":
         return (f"{summary['passages']} passages; examples: {summary['train']} train, {summary['validation']} "
