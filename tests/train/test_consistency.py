@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from data_kit import topics, trained
+from data_kit import data_of, example, topics, trained
 
 from luthier.errors import SpecError
 from luthier.train.augments.flip import Flip
@@ -57,3 +57,34 @@ def test_it_works_with_an_encoder_that_trains(tmp_path):
     run = trained(tmp_path, topics(labelled=24, unlabelled=30), plan=All(), epochs=1,
                   strategy=Consistency(strong=(WordDropout(share=0.3),), threshold=0.4, guard=False))
     assert run.summary["plan"] == "all" and run.summary["pseudo_rows"] > 0
+
+
+def test_images_are_changed_anew_each_time_they_are_seen(tmp_path):
+    from PIL import Image
+    from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+
+    from luthier.adapt.base import Adapt, adapt
+    from luthier.store import Store
+    from luthier.task import Task
+    from luthier.train.base import Train, train
+    from luthier.train.plans.head import HeadOnly
+
+    ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+                ).save_pretrained(tmp_path / "resnet")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "resnet")
+    rng = np.random.default_rng(0)
+    rows = []
+    for at in range(32):
+        label = ("dark", "light")[at % 2]
+        values = rng.integers(0, 90, (32, 32, 3)) + (150 if label == "light" else 0)
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f"{at}.png")
+        rows.append(example(at, "", label if at < 20 else None, "train" if at < 12 or at >= 20 else "validation",
+                            image=f"{at}.png"))
+    store = Store(tmp_path / "store")
+    task = Task(type="image", metric="accuracy")
+    base = adapt(task, Adapt(model=str(tmp_path / "resnet")), store=store, root=tmp_path)
+    spec = Train(plan=HeadOnly(), epochs=1, verify_resume=False,
+                 strategy=Consistency(threshold=0.4, guard=False, rounds=1))
+    run = train(base, data_of(store, rows, ["dark", "light"]), spec, store=store, root=tmp_path)
+    assert run.summary["pseudo_rows"] > 0 and run.summary["cached_features"] is False
+    assert run.summary["train_examples"] == 12 + run.summary["pseudo_rows"]

@@ -123,3 +123,23 @@ def test_suspects_can_be_weighed_less_and_the_last_row_of_a_class_stays(tmp_path
     run = trained(tmp_path, topics(labelled=60), strategy=Clean(weight=0.2, most=1.0))
     assert run.summary["train_examples"] == 60
     assert _spared(np.array([0, 0, 1, 1]), [3, 2, 0]) == {2}
+
+
+def test_where_several_labels_may_apply_the_wrong_one_is_turned_over():
+    from types import SimpleNamespace
+
+    from luthier.train.strategies._features import Space
+    from luthier.train.strategies.clean import Clean
+
+    rng = np.random.default_rng(1)
+    true = rng.integers(0, 2, (400, 3))
+    x = (rng.normal(size=(400, 8)) * 0.4 + true @ rng.normal(size=(3, 8)) * 2).astype(np.float32)
+    wrong = rng.choice(400, 30, replace=False)
+    y = true.astype(np.float32)
+    y[wrong, 1] = 1 - y[wrong, 1]
+    model = SimpleNamespace(labels=("a", "b", "c"), task=SimpleNamespace(multi_label=True))
+    space = Space(model=model, x=x, y=y, weights=np.ones(400), u=x[:0], groups=[""] * 400)  # type: ignore[arg-type]
+    found = {at: proposed for at, proposed, *_ in Clean().find(space, seed=0)}
+    assert len(set(found) & set(wrong.tolist())) >= 24 and len(found) <= 45
+    right = [found[at] == [name for name, is_so in zip("abc", true[at]) if is_so] for at in wrong if at in found]
+    assert np.mean(right) > 0.9
