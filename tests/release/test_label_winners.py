@@ -134,7 +134,8 @@ def test_a_run_ends_with_the_verdict_s_choice_and_not_with_a_refusal(worlds, tmp
     beats = next(check for check in record.gate if check["name"] == "beats")
     assert beats["outcome"] == "passed" and f"'{system}' must beat 'majority'" in beats["sentence"]
     card = (folder / "MODEL_CARD.md").read_text()
-    for part in (verdict["sentence"], "It contains no base model", "No weights of a base model",
+    kind_of = {"tfidf": ": TF-IDF + logistic regression.", "pixels": ": pixels + logistic regression."}
+    for part in (verdict["sentence"], kind_of[system], "It contains no base model", "No weights of a base model",
                  "a logistic regression on", "nothing was tuned"):
         assert part in card, part
     assert world.go(tmp_path) == folder  # nothing changed, nothing is made

@@ -22,9 +22,10 @@ def label_card(record: Mapping[str, Any], report: Mapping[str, Any], lines: Sequ
     """Markdown from the release record, the report, sentences about data and training, and parity."""
     task, choice = record["task"], record["choice"]
     what = LABELS.get(choice, choice)
+    what = what if what[1:2].isupper() else what[:1].lower() + what[1:]
     parts = [
         f"# {record['name']}, version {record['version']}", "",
-        f"{KINDS[task['type']]}: {what[:1].lower() + what[1:]}. Released {record['created'][:10]}"
+        f"{KINDS[task['type']]}: {what}. Released {record['created'][:10]}"
         + (f", approved by {record['approved_by']}" if record["approved_by"] else "")
         + (". It contains no base model: a linear model is all there is." if choice in WITHOUT_BASE else
            f", from the base model {record['base']['name']} (`{record['base']['source']}`)."), "",

@@ -43,7 +43,7 @@ class PixelsBackbone(ImageBackbone):
 
     def __init__(self, processor: PixelsProcessor):
         super().__init__()
-        self.processor = processor
+        self.processor = processor  # type: ignore[reportIncompatibleVariableOverride]
         self.width = 3 * processor.side**2
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
