@@ -171,6 +171,16 @@ def test_what_is_no_model_is_refused_with_what_to_do(system, why):
     assert check.outcome == "failed" and why in check.sentence and "--force" in check.sentence
 
 
+@pytest.mark.parametrize(("low", "passes"), [(0.01, True), (-0.01, False)])
+def test_an_untouched_encoder_must_surely_beat_keyword_search(low, passes):
+    value = {"metrics": {"ndcg": {"value": 0.5}}}
+    gap = {"metric": "ndcg", "system": "base", "against": "bm25", "value": 0.05, "low": low, "high": 0.1, "n": 99}
+    report = {"task": {"type": "embed"}, "metric": "ndcg", "test": {"num_questions": 99}, "differences": [gap],
+              "systems": {"bm25": value, "base": value, "tuned": value}, "rival": "base"}
+    check = next(check for check in Gate().judge(report, "base") if check.name == "beats")
+    assert check.outcome == ("passed" if passes else "failed") and "'base' must beat 'bm25'" in check.sentence
+
+
 def test_onnx_is_refused_where_the_features_are_made_outside_of_the_network(worlds, tmp_path):
     with pytest.raises(SpecError, match=r"release\.onnx: 'tfidf' is released"):
         worlds("single").go(tmp_path, Release(onnx=True))
