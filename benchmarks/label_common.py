@@ -19,6 +19,7 @@ from luthier.evaluate.labels.base import LabelEvaluate
 from luthier.ingest.base import Ingest, ingest
 from luthier.prepare.base import Prepare, prepare, read_examples
 from luthier.prepare.labels import read_labels
+from luthier.prepare.split import SplitBy
 from luthier.progress import JsonLines, Progress, Silent
 from luthier.store import Artifact, Store
 from luthier.task import Task
@@ -29,10 +30,11 @@ QUIET: Progress = Silent()
 LOUD: Progress = JsonLines()
 
 
-def tables(store: Store, task: Task, files: Sequence[dict[str, Any]]) -> Artifact:
+def tables(store: Store, task: Task, files: Sequence[dict[str, Any]], *, validation: float = 0.1) -> Artifact:
     """Prepare tables (or folders of images) of the shared data; `files` are makers as YAML would name them."""
     nothing = ingest([], Ingest(sources=()), store=store)
-    return prepare(nothing, task, Prepare(makers=tuple(files)), store=store, root=common.data_folder())
+    spec = Prepare(makers=tuple(files), split=SplitBy(validation=validation))
+    return prepare(nothing, task, spec, store=store, root=common.data_folder())
 
 
 def base(store: Store, task: Task, **options: Any) -> Artifact:
@@ -56,7 +58,8 @@ def fitted(store: Store, model: Artifact, data: Artifact, spec: Train, *, watch:
             "log_loss": float(-np.log(np.clip(chances[np.arange(len(right)), right], 1e-12, 1)).mean()),
             "validation": run.summary["validation"]["value"] if run.summary.get("validation") else None,
             "updates": run.summary.get("steps"), "stopped_early": run.summary.get("stopped_early"),
-            "gap": run.summary.get("gap"), "train_cpu_s": run.summary.get("train_cpu_s"), "cpu_s": round(used, 1), "wall_s": round(waited, 1),
+            "gap": run.summary.get("gap"),
+            "train_cpu_s": run.summary.get("train_cpu_s"), "cpu_s": round(used, 1), "wall_s": round(waited, 1),
             "hits": (logits.argmax(1) == right).tolist()}
 
 

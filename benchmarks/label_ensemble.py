@@ -79,11 +79,12 @@ def main() -> None:
               "five seeds": Ensemble(members="seeds"), "five folds, distilled": Distill()}
     full = {"five folds": Ensemble(), "five folds, distilled": Distill()}
     quick = {"verify_resume": False}
-    result = {"base": "starter:encoder", "machine": machine(), "cuad_clauses, frozen": study(
-        "cuad", frozen, Train(plan=HeadOnly(), epochs=10, **quick), *label_jobs.cuad(), (30, 10), warm=True)}
-    result["banking77, full fine-tuning"] = study(
-        "banking", full, Train(epochs=6, learning_rate=2e-4, batch_size=16, **quick), *label_jobs.banking(20), (8, 3),
-        warm=False)
+    result: dict[str, Any] = {"base": "starter:encoder", "machine": machine()}
+    result["cuad_clauses, frozen"] = study("cuad", frozen, Train(plan=HeadOnly(), epochs=10, **quick),
+                                           *label_jobs.cuad(), (30, 10), warm=True)
+    save("label_ensemble", {**result, "cpu_s": round(cpu_seconds() - began, 1)})
+    spec = Train(epochs=6, learning_rate=2e-4, batch_size=16, **quick)
+    result["banking77, full fine-tuning"] = study("banking", full, spec, *label_jobs.banking(20), (8, 3), warm=False)
     save("label_ensemble", {**result, "cpu_s": round(cpu_seconds() - began, 1)})
 
 

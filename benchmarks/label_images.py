@@ -75,8 +75,8 @@ def main() -> None:
                         in recipes(EPOCHS[told.data]).items()},
             "accuracy": {name: lab.over_seeds([run["accuracy"] for run in found]) for name, found in runs.items()},
             "cpu_s": {name: common.spread([run["cpu_s"] for run in found]) for name, found in runs.items()},
-            "against_scratch": {name: lab.paired(sum((run["hits"] for run in found), []),
-                                                 sum((run["hits"] for run in runs["scratch"]), []))
+            "against_scratch": {name: lab.paired([hit for run in found for hit in run["hits"]],
+                                                 [hit for run in runs["scratch"] for hit in run["hits"]])
                                 for name, found in runs.items() if name != "scratch"},
             "runs": {name: [lab.bare(run) for run in found] for name, found in runs.items()},
             "machine": common.machine()})

@@ -17,7 +17,7 @@ from luthier.adapt.labelled import open_label_model
 from luthier.adapt.network import LabelModel
 from luthier.adapt.predict import logits as predict_logits
 from luthier.adapt.predict import probabilities
-from luthier.evaluate.labels.calibrate import calibration_error
+from luthier.evaluate.labels.calibrate import calibration_error, fit_temperature
 from luthier.store import Artifact, Store
 from luthier.train.base import Train
 from luthier.train.labelled.base import Job
@@ -75,14 +75,23 @@ def job(folder: Path, model: Artifact, store: Store, labels: Sequence[str], trai
 
 
 def score(model: LabelModel, test: Sequence[Example], job: Job | None = None) -> dict[str, float]:
-    """Accuracy, log loss and calibration error (15 even bins) on test rows; the job may have their features."""
+    """Accuracy, log loss and calibration error (15 even bins) on test rows; the job may have their features. Where it
+    has validation rows, also the last two after a temperature was fitted on them, as `luthier evaluate` does."""
     rows = model.rows(test) if job is None else rows_for(job, model, test)
     values, right = predict_logits(model, rows), np.array([row.target for row in rows])
-    chances = probabilities(values)
     hits = values.argmax(1) == right
-    return {"accuracy": float(hits.mean()),
-            "log_loss": float(-np.log(np.clip(chances[np.arange(len(right)), right], 1e-12, 1)).mean()),
-            "calibration_error": float(calibration_error(chances.max(1), hits))}
+    found = {"accuracy": float(hits.mean())}
+    temperatures = {"": 1.0}
+    if job is not None and job.validation:
+        held = rows_for(job, model, job.validation)
+        temperatures["_after_temperature"] = fit_temperature(predict_logits(model, held),
+                                                             np.array([row.target for row in held]))
+    for name, temperature in temperatures.items():
+        chances = probabilities(values, temperature=temperature)
+        loss = -np.log(np.clip(chances[np.arange(len(right)), right], 1e-12, 1)).mean()
+        found |= {f"log_loss{name}": float(loss),
+                  f"calibration_error{name}": float(calibration_error(chances.max(1), hits))}
+    return found
 
 
 def mean_of(found: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -4,13 +4,14 @@
 
 Full fine-tuning: both sides train the same network shape on rows drawn from the same 8,964, float32, at 32 rows an
 update, one configuration per process, in alternation; examples per CPU second, warm-up left out. Head only, end to end
-(`--whole`): our head-only training from rows to test accuracy, against one epoch of the Trainer with its defaults, whose
-accuracy and CPU seconds are measured too. One epoch is the least it could need, so the ratio is a lower bound.
+(`--whole`): our head-only training from rows to test accuracy, against one epoch of the Trainer with its defaults,
+whose accuracy and CPU seconds are measured too. One epoch is the least it could need, so the ratio is a lower bound.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ RATE = 5e-5  # the Trainer's default
 
 def rows(limit: int | None = None):
     import label_common as lab
+
     from luthier.store import Store
     from luthier.task import Task
 
@@ -36,6 +38,7 @@ def rows(limit: int | None = None):
 def luthier(updates: int) -> dict:
     """Examples per CPU second of our loop, features and contract left out."""
     import label_common as lab
+
     from luthier.train.base import Train
     from luthier.train.seams import Pruned
 
@@ -49,11 +52,8 @@ def luthier(updates: int) -> dict:
 
     spec = Train(epochs=1, batch_size=32, learning_rate=RATE, schedule="linear", warmup_share=0.0, precision="float32",
                  validate_every=10_000, verify_resume=False, seed=time.time_ns() % 10_000)
-    spec_cold = spec
-    try:
-        lab.train(model, data, spec_cold, store=store, root=common.data_folder(), progress=lab.QUIET, watch=watch)
-    except Pruned:
-        pass
+    with contextlib.suppress(Pruned):
+        lab.train(model, data, spec, store=store, root=common.data_folder(), progress=lab.QUIET, watch=watch)
     warm = seen[len(seen) // 4:]
     return {"examples_per_cpu_s": sum(d.examples for d in warm) / sum(d.cpu_s for d in warm), "loss": warm[-1].loss,
             "updates": len(warm)}
@@ -111,6 +111,7 @@ def head() -> dict:
     import shutil
 
     import label_common as lab
+
     from luthier.store import Store
     from luthier.task import Task
     from luthier.train.base import Train

@@ -20,7 +20,8 @@ from luthier.train.base import Train
 SETS = {
     "banking77": ([{"kind": "rows", "path": "banking77/train.csv"},
                    {"kind": "rows", "path": "banking77/test.csv", "split": "test"}],
-                  Train(epochs=2, plan={"kind": "discriminative", "divide_by": 1.2}, learning_rate=1.5e-4)),
+                  Train(epochs=2, plan={"kind": "discriminative", "divide_by": 1.1}, learning_rate=1.5e-4,
+                        loss={"kind": "cross_entropy", "smoothing": 0.1}, average={"start": 0.5})),
     "cuad_clauses": ([{"kind": "rows", "path": "cuad_clauses/train.jsonl"},
                       {"kind": "rows", "path": "cuad_clauses/test.jsonl", "split": "test"}],
                      Train(epochs=4, plan={"kind": "discriminative", "divide_by": 1.2}, learning_rate=1.5e-4,
@@ -40,7 +41,7 @@ def main() -> None:
     files, spec = SETS[told.data]
     store = Store(lab.scratch(f"text-{told.data}"))
     task = Task(type="classify")
-    data, model = lab.tables(store, task, files), lab.base(store, task)
+    data, model = lab.tables(store, task, files, validation=0.05), lab.base(store, task)
     classical = lab.classical(data, model, store)
     for name, found in classical.items():
         print(f"{told.data}  {name:9} accuracy {found['accuracy']:.4f}  {found['cpu_s']:.0f} CPU s", flush=True)
@@ -50,8 +51,8 @@ def main() -> None:
         found = lab.fitted(store, model, data, spec.but(seed=seed))
         found["against"] = {name: lab.paired(found["hits"], one["hits"]) for name, one in classical.items()}
         gain = found["against"][best]
-        print(f"{told.data}  seed {seed}    accuracy {found['accuracy']:.4f}  {found['cpu_s']:.0f} CPU s  against {best} "
-              f"{gain['change']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})", flush=True)
+        print(f"{told.data}  seed {seed}    accuracy {found['accuracy']:.4f}  {found['cpu_s']:.0f} CPU s  "
+              f"against {best} {gain['change']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})", flush=True)
         runs.append(found)
         path = common.save(f"label_text_{told.data}", {
             "data": {"name": told.data, **dict(data.summary)}, "recipe": spec.dump(),

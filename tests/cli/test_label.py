@@ -49,7 +49,8 @@ def test_decisions_complete_and_correct_rows_by_id_place_or_text_and_the_later_o
     open_rows = [row for row in read_examples(before) if not row.labelled]
     known = next(row for row in read_examples(before) if row.labels == ("card",) and row.split == "train")
     decide(tmp_path, {"id": open_rows[0].id, "labels": ["loan"]},
-           {"where": open_rows[1].origin.where, "labels": "fraud"}, {"text": str(open_rows[2].input).upper(), "labels": ["card"]}, {"id": known.id, "labels": ["loan"]})
+           {"where": open_rows[1].origin.where, "labels": "fraud"},
+           {"text": str(open_rows[2].input).upper(), "labels": ["card"]}, {"id": known.id, "labels": ["loan"]})
     decide(tmp_path, {"id": open_rows[0].id, "labels": ["card"]}, name="decisions-2.jsonl")
     after = prepared(tmp_path)
     assert after.id != before.id and prepared(tmp_path).id == after.id
