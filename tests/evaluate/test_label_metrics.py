@@ -278,3 +278,15 @@ def test_measures_of_ranks_have_intervals() -> None:
     found = score(Ranks(tuple(np.array([i % 4]) for i in range(30))), fitting("embed"), replicates).estimates
     one = replicates.measured(found["mrr"])
     assert one.low is not None and one.low < one.value < (one.high or 0) and one.n == 30
+
+
+def test_the_interval_of_an_area_under_a_curve_stays_between_0_and_1() -> None:
+    right = np.array([0] * 12 + [1] * 12)
+    probs = np.stack([np.linspace(0.9, 0.1, 24), np.linspace(0.1, 0.9, 24)], 1)
+    probs[3], probs[20] = (0.2, 0.8), (0.7, 0.3)
+    draws = Replicates([str(at) for at in range(24)], samples=400)
+    for name in ("roc_auc", "pr_auc"):
+        found = score(Classes(right, probs), (LABEL_METRICS.parse(name),), draws).estimates[name]
+        one = draws.measured(found)
+        assert found.draws.max() > 1 and one.low is not None and one.high is not None
+        assert 0 <= one.low <= one.value <= one.high <= 1

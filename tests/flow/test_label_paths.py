@@ -171,6 +171,8 @@ def test_a_row_is_traced_to_its_release_and_a_release_to_its_rows(walked, name):
     row = read_examples(project.artifact("prepare"), "train")[0]
     for what in (row.origin.where, row.id):
         assert trace(project, what)["type"] in ("example", "examples", "row", "rows", "source", "file"), what
+    whole = trace(project, "data/red" if name == "image" else "data/rows.jsonl")
+    assert whole["type"] == "file" and whole["rows"]["train"] > 10
     assert trace(project, "p/1")["type"] == "release"
 
 

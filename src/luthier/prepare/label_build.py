@@ -20,7 +20,7 @@ from luthier.prepare import label_repeats
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare, no_split
 from luthier.prepare.decisions import apply_decisions
 from luthier.prepare.label_repeats import drop_repeats
-from luthier.prepare.labels import FILE, OUT_OF_SCOPE, labels_of, ordered
+from luthier.prepare.labels import FILE, OUT_OF_SCOPE, file_of, labels_of, ordered
 from luthier.prepare.leak import find_leaks
 from luthier.prepare.split import unit_interval
 from luthier.prepare.stratify import stratify
@@ -173,13 +173,9 @@ def same_words(example: Example) -> str:
 def _named(example: Example, key: str) -> Example:
     """An id from what the row says and the file it stands in: it changes with the row, not with the row's line."""
     spans = (f"{tag.start}-{tag.end}-{tag.label}" for tag in example.spans or ())
-    return replace(example, id=digest("example", example.origin.step, _file_of(example.origin.where), key,
+    return replace(example, id=digest("example", example.origin.step, file_of(example.origin.where), key,
                                       str(example.input), *(example.labels or ()), *spans, example.target or "",
                                       *example.negatives))
-
-
-def _file_of(where: str) -> str:
-    return re.sub(r"(:\d+|, (?:\S+ )?row \d+)$", "", where)
 
 
 def _unique_ids(examples: Sequence[Example]) -> list[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 from luthier.errors import DataError
@@ -29,6 +30,11 @@ def labels_of(example: Example) -> tuple[str, ...]:
     if example.labels is not None:
         return example.labels
     return tuple(dict.fromkeys(tag.label for tag in example.spans or ()))
+
+
+def file_of(where: str) -> str:
+    """The file in a row's place: `data.csv` of `data.csv:12`, `set/train` of `set/train, row 3`."""
+    return re.sub(r"(:\d+|, (?:\S+ )?row \d+)$", "", where)
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:

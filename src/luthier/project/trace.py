@@ -11,6 +11,7 @@ from typing import Any
 from luthier.errors import UsageError
 from luthier.ingest.base import read_documents, read_set_aside
 from luthier.prepare.base import read_dropped, read_examples, read_passages
+from luthier.prepare.labels import file_of
 from luthier.project.base import Project
 from luthier.project.gc import parents
 from luthier.store import Artifact
@@ -95,7 +96,7 @@ def _example(project: Project, what: str) -> dict[str, Any] | None:
     place = what.removeprefix("./").removeprefix("data/")
     for example in read_examples(prepared):
         where = example.origin.where.removeprefix("data/")
-        if example.id == what or (":" in place and where == place) or (example.image and example.image == what):
+        if example.id == what or where == place or (example.image and example.image == what):
             passages = {p.id: p for p in read_passages(prepared)}
             return {
                 "type": "example", "id": example.id, "split": example.split, "question": example.question,
@@ -118,14 +119,15 @@ def _labels_of(example: Example) -> dict[str, Any]:
 
 
 def _source(project: Project, what: str) -> dict[str, Any] | None:
-    """A file of labelled rows: what became of them."""
+    """A file or folder of labelled rows: what became of them."""
     prepared = _prepared(project)
     if prepared is None:
         return None
     plain = what.removeprefix("./").removeprefix("data/")
 
     def of_file(where: str) -> bool:
-        return where.removeprefix("data/").rpartition(":")[0] == plain
+        file = file_of(where.removeprefix("data/"))
+        return file == plain or file.startswith(f"{plain.rstrip('/')}/")
 
     rows = [example for example in read_examples(prepared) if of_file(example.origin.where)]
     gone = [drop for drop in read_dropped(prepared) if of_file(drop.item) or of_file(drop.detail.partition(": ")[0])]

@@ -42,6 +42,8 @@ class Estimate(NamedTuple):
     """Resampling biases the statistic upwards (a calibration error): its draws are moved onto the value."""
     floor: float | None = None
     """Smallest value that the statistic can have, where the interval could fall below it."""
+    ceiling: float | None = None
+    """Largest value, where the interval could rise above it."""
 
 
 class Replicates:
@@ -88,8 +90,9 @@ class Replicates:
                             finish(found.draws[:, 0] / found.draws[:, 1]), self.n)
 
     def linear(self, value: float, effects: np.ndarray) -> Estimate:
-        """A smooth statistic by its rows' first-order effects, [n], which sum to zero over the data."""
-        return Estimate(value, value + self.sums(effects).draws[:, 0], self.n)
+        """A smooth share of one (an area under a curve) by its rows' first-order effects, [n], which sum to zero over
+        the data; the line that they draw may leave 0 to 1, the interval may not."""
+        return Estimate(value, value + self.sums(effects).draws[:, 0], self.n, floor=0.0, ceiling=1.0)
 
     def measured(self, one: Estimate) -> Measured:
         """The value with its 95 % interval."""
@@ -102,9 +105,12 @@ class Replicates:
         if one.centred and len(draws):
             draws = draws - np.nanmean(draws) + one.value
         found = self.bootstrap._interval(one.value, draws, units, one.n)
-        if one.floor is not None and found.low is not None and found.low < one.floor:
-            return Measured(found.value, one.floor, found.high, found.n)
-        return found
+        low, high = found.low, found.high
+        if low is not None and one.floor is not None:
+            low = max(low, one.floor)
+        if high is not None and one.ceiling is not None:
+            high = min(high, one.ceiling)
+        return Measured(found.value, low, high, found.n)
 
     def difference(self, one: Estimate, against: Estimate) -> Measured:
         """`one` minus `against`, draw by draw."""
