@@ -218,3 +218,10 @@ def test_the_gate_reads_the_report(report: Artifact) -> None:
     assert {checks["max_retention_rise"].outcome, checks["max_wrong_refusals"].outcome} == {"not applicable"}
     simple = {check.name: check for check in Gate().judge(found, "tfidf")}
     assert simple["beats"].outcome == "failed" and "nothing to release" in simple["beats"].sentence
+
+
+def test_a_piece_is_shown_as_found_only_with_its_own_tag() -> None:
+    from luthier.evaluate.labels.report import _marked
+
+    shown = _marked("on May 1 pay $5 <b>", [(3, 8, "DATE"), (13, 15, "MONEY")], [(3, 8, "MONEY"), (13, 15, "MONEY")])
+    assert shown == 'on <mark class="true given">May 1</mark> pay <mark class="found">$5</mark> &lt;b&gt;'

@@ -229,7 +229,8 @@ def _gap(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if test:
         marks.append(Mark(label="Test rows", tone="tuned", value=test["value"], low=test["low"], high=test["high"],
                           shown=_ranged(test), strong=True))
-    return {"memorises": bool(told.get("memorises")), "sentence": told.get("sentence", ""),
+    return {"memorises": bool(told.get("memorises")), "sentence": told.get("sentence", "").replace(
+        f"{report['metric']} ", f"{report['metrics'][report['metric']]['label']} "),
             "plot": forest(marks, ceiling=1 if report["metrics"][report["metric"]]["unit"] == "share" else None)}
 
 
@@ -280,12 +281,13 @@ def _cut(text: str) -> str:
 
 
 def _marked(text: str, right: Sequence[Any], said: Sequence[Any]) -> Markup:
-    """The text with right pieces underlined in green and given pieces that are wrong in red."""
+    """The text with pieces that were missed underlined in green, those found (start, end and tag) in green, and those
+    given wrongly in red."""
     ends = sorted({0, len(text), *(at for piece in (*right, *said) for at in piece[:2])})
     true, given = {tuple(one) for one in right}, {tuple(one) for one in said}
     parts = []
     for start, end in itertools.pairwise(ends):
-        kinds = [name for name, pieces in (("true", true), ("given", given))
+        kinds = [name for name, pieces in (("found", true & given), ("true", true - given), ("given", given - true))
                  if any(a <= start and end <= b for a, b, _ in pieces)]
         piece = escape(text[start:end])
         parts.append(Markup('<mark class="{}">{}</mark>').format(" ".join(kinds), piece) if kinds else piece)
