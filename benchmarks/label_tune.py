@@ -52,9 +52,9 @@ def main() -> None:
         from luthier.adapt.labelled import open_label_model
 
         base = lab.base(store, task, head=Head(hidden=64, dropout=float(point["dropout"])))
-        spec = Train(plan={"kind": "head"}, epochs=int(point.get("epochs", GRID_EPOCHS)),
-                     learning_rate=float(point["learning_rate"]), weight_decay=float(point["weight_decay"]), patience=0, verify_resume=False,
-                     loss={"kind": "cross_entropy", "smoothing": float(point["smoothing"])})
+        spec = Train(plan={"kind": "head"}, epochs=int(point.get("epochs", GRID_EPOCHS)), patience=0,
+                     learning_rate=float(point["learning_rate"]), weight_decay=float(point["weight_decay"]),
+                     loss={"kind": "cross_entropy", "smoothing": float(point["smoothing"])}, verify_resume=False)
         at = folder / "fit" / where
         shutil.rmtree(at, ignore_errors=True)
         return fit_once(Job(open=lambda seed: open_label_model(base, labels, seed=seed), train=examples["train"],
