@@ -217,7 +217,9 @@ def test_the_gate_reads_the_report(report: Artifact) -> None:
     assert checks["disjoint"].outcome == "passed" and checks["min_questions"].outcome == "passed"
     assert {checks["max_retention_rise"].outcome, checks["max_wrong_refusals"].outcome} == {"not applicable"}
     simple = {check.name: check for check in Gate().judge(found, "tfidf")}
-    assert simple["beats"].outcome == "failed" and "nothing to release" in simple["beats"].sentence
+    assert simple["beats"].outcome == "passed" and "must beat 'majority'" in simple["beats"].sentence
+    nothing = {check.name: check for check in Gate().judge(found, "majority")}
+    assert nothing["beats"].outcome == "failed" and "--force" in nothing["beats"].sentence
 
 
 def test_a_piece_is_shown_as_found_only_with_its_own_tag() -> None:
