@@ -68,11 +68,11 @@ def main() -> None:
                                 "best_update": fitted.summary["best_step"], "cpu_s": cpu_seconds() - cpu})
             memorises[name].append(gap["memorises"])
             print(seed, name, found[name][-1], flush=True)
-    save("label_small", {
-        "data": f"banking77, {INTENTS} intents, 100 train rows, {2 * INTENTS} validation rows, {len(test)} test rows",
-        "seeds": told.seeds, "base": "starter:encoder", "machine": machine(), "cpu_s": round(cpu_seconds() - began, 1),
-        "arms": {name: {**label_jobs.over_seeds(runs), "memorises": memorises[name],
-                        "accuracy_of_each_seed": [one["accuracy"] for one in runs]} for name, runs in found.items()}})
+        save("label_small", {
+            "data": f"banking77, {INTENTS} intents, 100 train rows, {2 * INTENTS} validation rows, {len(test)} test rows",
+            "seeds": seed + 1, "base": "starter:encoder", "machine": machine(), "cpu_s": round(cpu_seconds() - began, 1),
+            "arms": {name: {**label_jobs.over_seeds(runs), "memorises": memorises[name],
+                            "accuracy_of_each_seed": [one["accuracy"] for one in runs]} for name, runs in found.items()}})
 
 
 if __name__ == "__main__":
