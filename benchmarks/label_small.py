@@ -69,10 +69,12 @@ def main() -> None:
             memorises[name].append(gap["memorises"])
             print(seed, name, found[name][-1], flush=True)
         save("label_small", {
-            "data": f"banking77, {INTENTS} intents, 100 train rows, {2 * INTENTS} validation rows, {len(test)} test rows",
-            "seeds": seed + 1, "base": "starter:encoder", "machine": machine(), "cpu_s": round(cpu_seconds() - began, 1),
+            "data": f"banking77, {INTENTS} intents, 100 train rows, {2 * INTENTS} validation rows, {len(test)} test "
+                    "rows", "seeds": seed + 1, "base": "starter:encoder", "machine": machine(),
+            "cpu_s": round(cpu_seconds() - began, 1),
             "arms": {name: {**label_jobs.over_seeds(runs), "memorises": memorises[name],
-                            "accuracy_of_each_seed": [one["accuracy"] for one in runs]} for name, runs in found.items()}})
+                            "accuracy_of_each_seed": [one["accuracy"] for one in runs]}
+                     for name, runs in found.items()}})
 
 
 if __name__ == "__main__":
