@@ -256,7 +256,7 @@ def check_labels() -> Finding:
     return Finding(8, "does not apply", "an assistant has no class labels", {})
 
 
-def check_resume(learner: Learner, probe: Sequence[Rendered], save: Callable[[], None],
+def check_resume(learner: Learner, probe: Sequence[Any], save: Callable[[], None],
                  load: Callable[[], None]) -> Finding:
     """Point 10, in small: two updates in a row, and the same two with a save and a reload between, end bit-equal.
 

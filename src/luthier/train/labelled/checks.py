@@ -191,7 +191,7 @@ class GroupWatch:
             masters = [self.masters[name] for name in names
                        if name in self.masters and self.masters[name] is not tensors[name]]
             for tensor in (*(tensors[name] for name in names), *masters, *(buffers[name] for name in inside)):
-                sum_.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+                sum_.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
             found[group] = sum_.hexdigest()
         return found
 
