@@ -91,3 +91,11 @@ def test_plateau_equals_torch() -> None:
         assert learner.scale == optimizer.param_groups[0]["lr"]
         seen.append(learner.scale)
     assert len(set(seen)) > 2
+
+
+def test_a_beginning_that_nothing_beats_is_kept_but_does_not_end_a_run_that_still_improves():
+    memory, kept = streams.Memory(), []
+    for step, loss in ((0, 0.2), (10, 0.5), (20, 0.4), (30, 0.3), (40, 0.35)):
+        streams.judge(streams.Validation((loss,), loss), memory, step, lambda step=step: kept.append(step))
+        assert memory.misses == (1 if step == 40 else 0)
+    assert kept == [0] and memory.best_step == 0

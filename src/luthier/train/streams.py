@@ -41,7 +41,10 @@ class Memory:
     first_loss: float | None = None
     """Validation loss before training."""
     misses: int = 0
-    """Validations since the best one."""
+    """Validations in a row that were no better than the best one while training."""
+    run_score: list[float] = dataclasses.field(default_factory=list)
+    """Score of that one: what training began with does not count, or a head that begins well would end the run before
+    its learning rate has come down."""
     tokens: int = 0
     supervised: int = 0
     cpu_s: float = 0.0
@@ -83,12 +86,15 @@ def counted(steps: Steps, memory: Memory) -> Iterator[StepDone]:
 
 def judge(found: Validation, memory: Memory, step: int, keep_best: Callable[[], None]) -> bool:
     """Whether this is the best validation so far; its weights are then kept."""
-    better = not memory.best_score or list(found.score) < memory.best_score
+    score = [*found.score]
+    better = not memory.best_score or score < memory.best_score
     if better:
-        memory.best_score, memory.best_loss, memory.best_step, memory.misses = [*found.score], found.loss, step, 0
+        memory.best_score, memory.best_loss, memory.best_step = score, found.loss, step
         keep_best()
-    else:
-        memory.misses += 1
+    if step:
+        improved = not memory.run_score or score < memory.run_score
+        memory.run_score = score if improved else memory.run_score
+        memory.misses = 0 if improved else memory.misses + 1
     return better
 
 
