@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from luthier.testing import GROUPS, check_plan
+from luthier.train import streams
 from luthier.train.plans import PLANS, trained
 from luthier.train.plans.discriminative import Discriminative
 from luthier.train.plans.gradual import Gradual
