@@ -18,7 +18,7 @@ from luthier.store import Store
 from luthier.task import Task
 from luthier.train.base import Train, train
 from luthier.train.labelled.feed import LabelFeed
-from luthier.train.labelled.fit import SCALE, objective_of
+from luthier.train.labelled.objective import SCALE, objective_of
 
 EMBED = Task(type="embed")
 DATA = Path(__file__).resolve().parents[2] / "../shared/data/clinc150/data_full.json"

@@ -13,8 +13,8 @@ from luthier.adapt.lora import LoRA
 from luthier.store import Store
 from luthier.testing import check_spec
 from luthier.train.base import Train, open_tuned, train
+from luthier.train.regularizers import REGULARIZERS, Setting
 from luthier.train.regularizers.l2sp import L2SP
-from luthier.train.seams import REGULARIZERS
 
 
 def test_spec_conforms():
@@ -23,7 +23,7 @@ def test_spec_conforms():
 
 def test_lora_penalty_is_the_distance_of_the_merged_weights(tmp_path):
     model = opened(tmp_path, method=LoRA(rank=3, alpha=7))
-    penalty = L2SP(strength=2.0).bind(model, (), None)
+    penalty = L2SP(strength=2.0).bind(Setting(model=model, rows=()))
     assert float(penalty().detach()) == 0.0
     before = {n: p.clone() for n, p in open_base(model.artifact).module.named_parameters()}
     for parameter in model.module.parameters():

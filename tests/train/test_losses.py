@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from luthier.testing import check_loss
-from luthier.train.labelled.fit import distillation
+from luthier.train.labelled.objective import distillation
 from luthier.train.losses import LOSSES, balanced
 from luthier.train.losses.cross_entropy import CrossEntropy
 from luthier.train.losses.focal import Focal

@@ -16,18 +16,20 @@ from luthier.store import Artifact, Store
 from luthier.task import Task
 from luthier.train.augments import AUGMENTS, Augment, Unbound, inputs_of
 from luthier.train.average import Average
+from luthier.train.keeps import KEEPS, Keep
 from luthier.train.losses import LOSSES, Loss
 from luthier.train.losses.cross_entropy import CrossEntropy
 from luthier.train.mixes import MIXES, Mix
 from luthier.train.plans import PLANS, Plan
 from luthier.train.plans.all import All
+from luthier.train.regularizers import REGULARIZERS, Regularizer
 from luthier.train.replay import Replay
-from luthier.train.seams import REGULARIZERS, STRATEGIES, Regularizer, Strategy, Watch
+from luthier.train.seams import STRATEGIES, Strategy, Watch
 
 if TYPE_CHECKING:
     from luthier.adapt.network import LabelModel
 
-VERSION = 2
+VERSION = 3
 Found = TypeVar("Found")
 
 __all__ = ["AUGMENTS", "LOSSES", "MIXES", "PLANS", "REGULARIZERS", "STRATEGIES", "Regularizer", "Replay", "Train",
@@ -110,10 +112,14 @@ class Train(Spec):
     strategy: Annotated[Strategy, STRATEGIES] | None = None
     """A way to train more than once for one model (labelled tasks), such as `crossval` or `selftrain`; null trains
     once."""
+    keep: Annotated[Keep, KEEPS] | None = None
+    """Which rows are stored with the model for later trainings that begin from it: `balanced`, `boundary`, `hardest` or
+    `reservoir`; null stores none."""
     regularizers: tuple[Annotated[Regularizer, REGULARIZERS], ...] = ()
-    """Penalties added to the loss, such as l2sp."""
+    """What is added to the loss against forgetting, such as l2sp or ewc."""
     replay: Replay | None = None
-    """General instructions mixed in against forgetting; none by default."""
+    """General instructions, or rows kept by the model that training begins from, mixed in against forgetting; none by
+    default."""
 
     def peak_rate(self, method: Any, task: Task | None = None, *, head_only: bool = False) -> float:
         """The learning rate that `auto` means for a method and a task."""
@@ -147,7 +153,7 @@ class Train(Spec):
             "mix": self.mix is not None and task.type != "image",
             "strategy": self.strategy is not None and not task.labelled,
             "best_by": self.best_by == "metric" and not task.labelled,
-            "replay": self.replay is not None and task.labelled,
+            "replay": self.replay is not None and task.labelled and self.replay.source != "past",
             "recompute": self.recompute and task.labelled,
             "packing": self.packing not in ("auto", "buckets") and task.labelled,
         }
@@ -165,17 +171,20 @@ class Train(Spec):
 
 
 def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: Path | None = None,
-          progress: Progress = Silent(), watch: Watch | None = None) -> Artifact:
-    """Train and keep the best weights.
+          progress: Progress = Silent(), watch: Watch | None = None, start: Artifact | None = None) -> Artifact:
+    """Train and keep the best weights, beginning from the base model, or from the model of an earlier run (`start`).
 
     The artifact holds `best/` (PEFT adapter, or the whole model after full tuning), `contract.json`, `contract.txt`,
-    `preview.html`, `steps.jsonl` and `tensorboard/`. The summary says steps, best step, validation loss before and
+    `preview.html`, `steps.jsonl` and `tensorboard/`, and `memory/` where something is kept for a later
+    training (`luthier.train.past`). The summary says steps, best step, validation loss before and
     after (nats per supervised token), tokens, seconds and memory. Raises ContractError when a point of the contract
     is violated (nothing was trained then) and ModelError when the loss stops being a number. A killed run continues
     inside the epoch at the next call. `watch` sees every update and may raise `Pruned` to give the run up.
     """
     base = Path.cwd() if root is None else root
     inputs: dict[str, Any] = {"model": model, "data": data}
+    if start is not None:
+        inputs["start"] = start
     if spec.replay is not None:
         inputs["replay"] = spec.replay.identity(base)
     if files := spec.inputs(base):
@@ -188,10 +197,10 @@ def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: P
             from luthier.train.labelled.run import run_labelled
 
             return run_labelled(folder, model, data, spec, cache=store.cache("features"), root=base,
-                                progress=progress, watch=watch)
+                                progress=progress, watch=watch, start=start)
         from luthier.train.run import run  # torch and transformers: only where something is trained
 
-        return run(folder, model, data, spec, root=base, progress=progress, watch=watch)
+        return run(folder, model, data, spec, root=base, progress=progress, watch=watch, start=start)
 
     return store.build("train", version=VERSION, spec=spec, inputs=inputs, make=make)
 

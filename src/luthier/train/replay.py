@@ -25,8 +25,9 @@ class Replay(Spec):
     share: float = Field(default=0.1, gt=0, lt=1)
     """Share of every epoch's examples that is replayed; each epoch takes other ones."""
     source: str = "builtin"
-    """`builtin` (general instructions that ship with Luthier), or a JSON-lines file with the fields instruction and
-    response, relative to the project folder."""
+    """`builtin` (general instructions that ship with Luthier), `past` (the rows that the model kept from which training
+    begins, see train.keep), or a JSON-lines file with the fields instruction and response, relative to the project
+    folder."""
 
     def path(self, root: Path) -> Path:
         return BUILTIN if self.source == "builtin" else root / self.source

@@ -27,14 +27,16 @@ from luthier.train.fit import Learner, fit
 from luthier.train.leak import check_leak
 from luthier.train.optim import MasterAdamW, rate
 from luthier.train.plans.all import All
+from luthier.train.regularizers import Setting
 from luthier.train.render import Rendered, render
 from luthier.train.seams import Watch
 from luthier.types import Example
 
 
 def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, root: Path,
-        progress: Progress, watch: Watch | None = None) -> dict[str, Any]:
-    """Fill `folder` (continuing what an earlier, killed call left there); returns the summary."""
+        progress: Progress, watch: Watch | None = None, start: Artifact | None = None) -> dict[str, Any]:
+    """Fill `folder` (continuing what an earlier, killed call left there); returns the summary. `start` is the train
+    artifact of the model to go on from."""
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -155,9 +157,14 @@ class _Run:
         if spec.packing == "auto" and layout == "packed" and self._packing().state == "violated":
             self.learner.feed.layout = "buckets"  # a family whose other layers mix neighbours, such as a convolution
         self.learner.penalties = {
-            regularizer.kind: regularizer.bind(self.model, self.rendered[:len(self.examples["train"])],
-                                              self.path.objective)
-            for regularizer in spec.regularizers}
+            one.kind: penalty for one in spec.regularizers if (penalty := one.bind(self.setting())) is not None}
+
+    def setting(self) -> Setting:
+        """What regularizers read."""
+        own = len(self.examples["train"])
+        return Setting(model=self.model, rows=self.rendered[:own], replayed=self.rendered[own:],
+                       objective=self.path.objective, passes=self.learner.feed.passes, progress=self.progress,
+                       seed=self.spec.seed)
 
     def _packing(self) -> contract.Finding:
         return contract.check_packing(self.learner, self.probe)

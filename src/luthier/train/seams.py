@@ -1,21 +1,16 @@
-"""Where regularizers (something added to the loss) and strategies (ways to fit more than once) dock."""
+"""Where strategies (ways to fit more than once) and regularizers (something added to the loss) dock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from luthier.plugins import Seam
 
 if TYPE_CHECKING:
-    import torch
-
-    from luthier.adapt.base import Model
     from luthier.train.fit import StepDone
     from luthier.train.labelled.base import Fitted, Job
-    from luthier.train.render import Rendered
 
-REGULARIZERS = Seam("regularizer", package="luthier.train.regularizers")
 STRATEGIES = Seam("strategy", package="luthier.train.strategies")
 
 Watch = Callable[["StepDone"], None]
@@ -37,22 +32,3 @@ class Strategy(Protocol):
         ...
 
     def dump(self) -> dict[str, Any]: ...
-
-
-class Penalty(Protocol):
-    """What `bind` returns: called once per update, before its task gradients."""
-
-    def __call__(self) -> torch.Tensor:
-        """A scalar in nats, differentiable in the model's trainable parameters."""
-        ...
-
-
-class Regularizer(Protocol):
-    """Registered with `@register(REGULARIZERS, "name")` on a Spec; `strength=0` must equal its absence."""
-
-    kind: ClassVar[str]
-
-    def bind(self, model: Model, memory: Sequence[Rendered], objective: Any) -> Penalty:
-        """Remember what is needed of the model before training. `memory` are rendered train examples, `objective` the
-        training loss (`objective(batch, denominator)`)."""
-        ...

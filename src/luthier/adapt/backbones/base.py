@@ -38,6 +38,10 @@ class Row:
     weight: float = 1.0
     teacher: Any = None
     """np.float32 [classes]: logits of a teacher, where the row is distilled."""
+    told: Any = None
+    """Mapping from a regularizer's kind to np.float32 [classes]: what its teacher answers to the row."""
+    part: str = ""
+    """Name of the classes that take part in the row's loss; empty for all of them."""
 
     def but(self, **changes: Any) -> Row:
         """A copy with some fields changed."""

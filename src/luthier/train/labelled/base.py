@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from luthier.train.base import Train
+    from luthier.train.past import Past
     from luthier.train.seams import Watch
 
 
@@ -81,6 +82,14 @@ class Job:
     """Ends after this many updates without changing the learning rate's schedule; None: the spec decides."""
     warm: bool = True
     """Whether the head may begin from a logistic regression; False where it has learned already."""
+    past: Past | None = None
+    """What the model that `open` returns has learned before; None for a base model."""
+    replay: Sequence[Example] = ()
+    """Past rows that are mixed into every update, at the share of `spec.replay`."""
+    parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Named sets of labels, for losses over some of the classes only (classify, image; one class each)."""
+    part_of: Mapping[str, str] = field(default_factory=dict)
+    """Example id → name of the labels that take part in its loss, in training and validation; the others have all."""
     keep: bool = False
     """Leave the outcome in the folder, and take it from there at the next call: one of several fits of a strategy is
     then not run again after a kill."""
@@ -104,6 +113,8 @@ class Fitted:
     """Steps, seconds, learning rate and the like, and `gap`: the same metric on train rows."""
     artifacts: dict[str, Any] = field(default_factory=dict)
     """What a strategy wants to be written beside the model: file name → JSON data."""
+    memory: Mapping[str, Any] | None = None
+    """What is carried on to the next training (the arguments of `luthier.train.past.save_past`)."""
     scratch: tuple[Path, ...] = ()
     """Files that are of no use once the model is saved, such as the weights of folds."""
 

@@ -32,10 +32,15 @@ class LabelBatch:
     lengths: None = None
     teacher: torch.Tensor | None = None
     """float32 [rows, classes]: logits of the teacher that the rows are distilled from."""
+    told: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """By a regularizer's kind, float32 [rows, classes]: its teacher's logits, NaN where there are none."""
+    parts: tuple[str, ...] = ()
+    """Name of each row's classes (see `Row.part`); empty where all rows have all of them."""
 
     def to(self, device: torch.device | str) -> LabelBatch:
         return LabelBatch(_move(self.inputs, device), self.targets.to(device), self.weights.to(device), self.num_tokens,
-                          teacher=None if self.teacher is None else self.teacher.to(device))
+                          teacher=None if self.teacher is None else self.teacher.to(device),
+                          told=_move(dict(self.told), device), parts=self.parts)
 
 
 def _move(inputs: Any, device: torch.device | str) -> Any:
@@ -115,12 +120,14 @@ class LabelFeed:
             return LabelBatch(inputs, targets.clamp_min(0), carried, tokens)
         teacher = None if any(row.teacher is None for row in rows) else torch.from_numpy(
             np.stack([row.teacher for row in rows]))
+        parts = tuple(row.part for row in rows) if any(row.part for row in rows) else ()
+        more: dict[str, Any] = {"teacher": teacher, "told": _told(rows, self.num_outputs), "parts": parts}
         if all(isinstance(row.target, int | np.integer) for row in rows):
-            return LabelBatch(inputs, torch.tensor([int(row.target) for row in rows]), weights, tokens, teacher=teacher)
+            return LabelBatch(inputs, torch.tensor([int(row.target) for row in rows]), weights, tokens, **more)
         soft = np.stack([row.target if isinstance(row.target, np.ndarray) else _one_hot(row.target, self.num_outputs)
                          for row in rows])
         targets = torch.from_numpy(np.asarray(soft, dtype=np.float32))
-        return LabelBatch(inputs, targets, weights, tokens, teacher=teacher)
+        return LabelBatch(inputs, targets, weights, tokens, **more)
 
     def _pairs(self, rows: Sequence[Row]) -> LabelBatch:
         """Every row's matching text stands against those of all other rows (and against its own negatives)."""
@@ -159,34 +166,74 @@ def _one_hot(place: Any, num: int) -> np.ndarray:
     return found
 
 
+def _told(rows: Sequence[Row], num_outputs: int) -> dict[str, torch.Tensor]:
+    kinds = sorted({kind for row in rows for kind in row.told or ()})
+    nothing = np.full(num_outputs, np.nan, dtype=np.float32)
+    return {kind: torch.from_numpy(np.stack([(row.told or {}).get(kind, nothing) for row in rows])) for kind in kinds}
+
+
 @dataclass(frozen=True)
 class LabelOrder:
     """Which rows form which update, for every epoch."""
 
     sizes: tuple[int, ...]
-    """Tokens of each row; 1 where all are alike."""
+    """Tokens of each row (1 where all are alike): the train rows first, then the pool that is replayed."""
     batch_size: int
     seed: int
     draw: tuple[float, ...] | None = None
-    """Probability of each row (sums to 1) where an epoch draws as many rows with replacement; None: each row once."""
+    """Probability of each train row (sums to 1) where an epoch draws as many rows with replacement; None: each row
+    once."""
+    num_pool: int = 0
+    """So many of the rows, the last ones, are the pool."""
+    share: float = 0.0
+    """Share of every update that comes from the pool."""
+
+    @property
+    def num_replayed(self) -> int:
+        """Rows of every update that come from the pool: at least one where there is a share, never all of them."""
+        if not (self.num_pool and self.share):
+            return 0
+        return min(max(1, round(self.batch_size * self.share)), max(self.batch_size - 1, 1))
+
+    @property
+    def num_own(self) -> int:
+        return len(self.sizes) - self.num_pool
+
+    @property
+    def _own_size(self) -> int:
+        return max(self.batch_size - self.num_replayed, 1)
 
     @property
     def updates_per_epoch(self) -> int:
-        return -(-len(self.sizes) // self.batch_size)
+        return -(-self.num_own // self._own_size)
 
     def epoch(self, epoch: int) -> list[tuple[int, ...]]:
-        """The updates of an epoch (0-based), in order: rows of similar length in one update, updates shuffled."""
+        """The updates of an epoch (0-based), in order: rows of similar length in one update, updates shuffled; replayed
+        rows are added to each, walking through the shuffled pool."""
+        own = self._own(epoch)
+        count = self.num_replayed
+        if not count:
+            return own
+        first = epoch * len(own) * count
+        return [(*update, *(self._replayed(first + at * count + more) for more in range(count)))
+                for at, update in enumerate(own)]
+
+    def _replayed(self, place: int) -> int:
+        turn, at = divmod(place, self.num_pool)
+        return self.num_own + int(np.random.default_rng([self.seed, 1, turn]).permutation(self.num_pool)[at])
+
+    def _own(self, epoch: int) -> list[tuple[int, ...]]:
         rng = np.random.default_rng([self.seed, 0, epoch])
-        order = rng.permutation(len(self.sizes)) if self.draw is None else \
-            rng.choice(len(self.sizes), size=len(self.sizes), p=np.asarray(self.draw))
-        sizes = np.asarray(self.sizes)
+        num, batch_size = self.num_own, self._own_size
+        order = rng.permutation(num) if self.draw is None else rng.choice(num, size=num, p=np.asarray(self.draw))
+        sizes = np.asarray(self.sizes[:num])
         uneven = len(sizes) > 0 and sizes.max() > sizes.min()
         if uneven:
-            wide = self.batch_size * 32
+            wide = batch_size * 32
             order = np.concatenate([part[np.argsort(sizes[part], kind="stable")]
                                     for part in np.split(order, range(wide, len(order), wide))])
-        updates = [tuple(int(at) for at in order[start : start + self.batch_size])
-                   for start in range(0, len(order), self.batch_size)]
+        updates = [tuple(int(at) for at in order[start : start + batch_size])
+                   for start in range(0, len(order), batch_size)]
         return [updates[at] for at in rng.permutation(len(updates))] if uneven else updates
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,70 +22,21 @@ from luthier.train.labelled import checks, kept
 from luthier.train.labelled.base import Fitted, Job
 from luthier.train.labelled.feed import LabelFeed, LabelOrder, balanced_draw
 from luthier.train.labelled.gap import measure_gap
+from luthier.train.labelled.objective import columns_of, objective_of
 from luthier.train.labelled.pool import features_of, learns_head_only
+from luthier.train.labelled.remember import remember
 from luthier.train.labelled.score import LOWER, validate
-from luthier.train.labelled.warm import arrays, as_rows, can_warm, warm_head
+from luthier.train.labelled.warm import as_rows, can_warm, warm_head
 from luthier.train.optim import MasterAdamW, rate
 from luthier.train.plans import trained
+from luthier.train.regularizers import Setting as Bound
 from luthier.train.run import spread, updates
-
-SCALE = 20.0
-"""Cosines are multiplied by this before the softmax over documents (Reimers & Gurevych 2019; sentence-transformers)."""
 
 
 def fit_once(job: Job) -> Fitted:
     """Fit once, continuing what an earlier, killed call left in the job's folder. ContractError as `train`."""
     found = kept.recall(job) if job.keep else None
     return _Fit(job).go() if found is None else found
-
-
-def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[Any, float], torch.Tensor]:
-    """(batch, denominator) → weighted sum of the losses / denominator."""
-    network, task = model.module, model.task
-    if task.type == "embed":
-        def contrast(batch: Any, denominator: float) -> torch.Tensor:
-            queries, documents = network(batch.inputs["query"]), network(batch.inputs["documents"])
-            scores = (SCALE * queries @ documents.T).masked_fill(batch.inputs["also_right"], float("-inf"))
-            each = torch.nn.functional.cross_entropy(scores, batch.targets, reduction="none")
-            return (each * batch.weights).sum() / denominator
-
-        return contrast
-    if task.type == "tag":
-        counts = np.bincount(np.concatenate([row.target[row.target >= 0] for row in rows]),
-                             minlength=len(model.labels))
-    elif task.multi_label:
-        counts = np.stack([row.target for row in rows]).sum(0)
-    else:
-        counts = np.bincount(arrays(rows, multi_label=False)[0], minlength=len(model.labels))
-    loss = job.spec.loss.bind(counts, multi_label=task.multi_label)
-
-    def objective(batch: Any, denominator: float) -> torch.Tensor:
-        logits = network(batch.inputs)
-        found = loss(logits.flatten(0, 1) if logits.ndim == 3 else logits, batch.targets, batch.weights)
-        if batch.teacher is not None:
-            assert job.teacher is not None
-            told = distillation(logits, batch.teacher, batch.weights, temperature=job.teacher.temperature,
-                                multi_label=task.multi_label)
-            found = job.teacher.alpha * found + (1 - job.teacher.alpha) * told
-        return found / denominator
-
-    return objective
-
-
-def distillation(logits: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor, *, temperature: float,
-                 multi_label: bool) -> torch.Tensor:
-    """T² · KL(teacher_T ‖ student_T), summed over weighted rows (`multi_label`: the mean over the classes, each by
-    itself). The square keeps the gradient's size when T changes (Hinton et al. 2015, section 2.1)."""
-    from torch.nn import functional as F
-
-    mine, theirs = logits.float() / temperature, teacher / temperature
-    if multi_label:
-        goal = theirs.sigmoid()
-        each = (F.binary_cross_entropy_with_logits(mine, goal, reduction="none")
-                - F.binary_cross_entropy_with_logits(theirs, goal, reduction="none")).mean(-1)
-    else:
-        each = F.kl_div(mine.log_softmax(-1), theirs.log_softmax(-1), reduction="none", log_target=True).sum(-1)
-    return temperature ** 2 * (each * weights).sum()
 
 
 def probe_once(job: Job, run: Callable[[Callable[[float], float]], Found]) -> Found:
@@ -131,8 +82,8 @@ class _Fit:
     def read(self) -> None:
         """Rows with their targets, and features where the backbone stands still."""
         job = self.job
-        self.train = list(job.train)
-        self.rows = self.model.rows(self.train)
+        self.train = [*job.train, *job.replay]
+        self.rows = [row.but(part=job.part_of.get(row.id, "")) for row in self.model.rows(self.train)]
         self.known = [row.target for row in self.rows]
         """The labels themselves, whatever soft labels stand in for them."""
         if job.soft:
@@ -141,7 +92,7 @@ class _Fit:
         if job.teacher is not None:
             self.rows = [row.but(teacher=np.asarray(job.teacher.logits[row.id], dtype=np.float32)) for row in self.rows]
         self.held = spread(list(job.validation), self.spec.validation_size(self.model.task))
-        self.held_rows = self.model.rows(self.held)
+        self.held_rows = [row.but(part=job.part_of.get(row.id, "")) for row in self.model.rows(self.held)]
 
     def check_data(self) -> None:
         job, model = self.job, self.model
@@ -160,6 +111,10 @@ class _Fit:
         counted = [at for at, row in enumerate(self.rows) if row.weight > 0]  # the others would make empty updates
         self.rows, self.train = [self.rows[at] for at in counted], [self.train[at] for at in counted]
         self.known = [self.known[at] for at in counted]
+        pool = {example.id for example in job.replay}
+        self.num_pool = sum(example.id in pool for example in self.train[len(self.train) - len(pool):]) if pool else 0
+        if job.replay and (spec.replay is None or self.num_pool >= len(self.rows)):
+            raise ModelError("replay needs train.replay and at least one new row beside the replayed ones")
         low = self.precision != torch.float32
         self.exact = {name: value.detach().clone() for name, value in network.named_parameters()} if low else {}
         """The float32 weights, where the network computes with rounded ones."""
@@ -172,7 +127,8 @@ class _Fit:
             found = features_of(job, model, [*self.rows, *self.held_rows])
             mine, theirs = found[: len(self.rows)], found[len(self.rows):]
             if warms:
-                self.warmed = warm_head(model, mine, self.rows, theirs, self.held_rows)
+                self.warmed = warm_head(model, mine, self.rows, theirs, self.held_rows,
+                                        parts={name: columns_of(model, names) for name, names in job.parts.items()})
             if self.head_only:
                 self.rows, self.held_rows = as_rows(self.rows, mine), as_rows(self.held_rows, theirs)
                 network.to(torch.float32)
@@ -190,8 +146,7 @@ class _Fit:
                          examples={e.id: e for e in job.train} if spec.augments else {})
         self.learner = Learner(network, objective_of(model, job, self.rows), optimizer, self.where, feed=feed,
                                clip_norm=spec.clip_norm)
-        self.learner.penalties = {one.kind: one.bind(model, self.rows, self.learner.objective)  # type: ignore[arg-type]
-                                  for one in spec.regularizers}
+        self._protect(feed)
         small = checks.probe(self.rows)
         self.contract.add(checks.check_padding(self.learner, small), self._accumulation(small))
         if spec.verify_resume and not resumes:
@@ -201,6 +156,35 @@ class _Fit:
                 lambda: streams.load_checkpoint(file, self.learner) and None))
             file.unlink(missing_ok=True)
         self.contract.enforce()
+
+    def setting(self, passes: Callable[[Sequence[Row]], Sequence[Any]]) -> Bound:
+        """What regularizers read."""
+        job, own = self.job, len(self.rows) - self.num_pool
+        parts = {name: columns_of(self.model, names) for name, names in job.parts.items()}
+        return Bound(model=self.model, rows=self.rows[:own], replayed=self.rows[own:], passes=passes, past=job.past,
+                     objective=self.learner.objective, columns=lambda row: parts.get(row.part),
+                     progress=job.progress, seed=job.seed)
+
+    def _protect(self, feed: LabelFeed) -> None:
+        """Bind the regularizers: penalties on the weights, and what their teachers answer to the rows."""
+        setting, active = self.setting(feed.passes), []
+        for one in self.spec.regularizers:
+            if one.needs_past and self.job.past is None:
+                self.job.progress.say(f"  {one.kind} has nothing to protect yet: training begins from a base model")
+                continue
+            active.append(one)
+        self.learner.penalties = {}
+        taught: dict[str, Mapping[str, np.ndarray]] = {}
+        for one in active:
+            penalty = one.bind(setting)
+            if penalty is not None:
+                self.learner.penalties[one.kind] = penalty
+            if answers := one.teach(setting):
+                taught[one.kind] = answers
+        if taught:
+            self.rows = [row.but(told=told) if (told := {kind: np.asarray(answers[row.id], dtype=np.float32)
+                                                         for kind, answers in taught.items() if row.id in answers})
+                         else row for row in self.rows]
 
     def _augments(self) -> Sequence[Augment]:
         texts = [str(example.input) for example in self.job.train] if self.model.task.type != "image" else []
@@ -296,9 +280,10 @@ class _Fit:
 
     def order(self) -> LabelOrder:
         """Which rows form which update."""
-        task, balanced = self.model.task, self.spec.sampling == "balanced"
-        draw = balanced_draw(self.rows, multi_label=task.multi_label) if balanced else None
-        return LabelOrder(tuple(row.size for row in self.rows), self.spec.update_size(task), self.job.seed, draw)
+        task, spec, own = self.model.task, self.spec, self.rows[: len(self.rows) - self.num_pool]
+        draw = balanced_draw(own, multi_label=task.multi_label) if spec.sampling == "balanced" else None
+        return LabelOrder(tuple(row.size for row in self.rows), spec.update_size(task), self.job.seed, draw,
+                          num_pool=self.num_pool, share=spec.replay.share if spec.replay else 0.0)
 
     def _moving(self, steps: Iterator[StepDone], watch: checks.GroupWatch) -> Iterator[StepDone]:
         for done in steps:
@@ -310,7 +295,7 @@ class _Fit:
 
     def measure(self) -> streams.Validation:
         """The task's metric and the loss on the validation rows."""
-        value, loss, _ = validate(self.model, self.held, self.held_rows)
+        value, loss, _ = validate(self.model, self.held, self.held_rows, parts=self.job.parts)
         metric = self.model.task.metric
         worse = value if metric in LOWER else -value
         score = (loss,) if self.spec.best_by == "loss" else (worse, loss)
@@ -327,8 +312,8 @@ class _Fit:
         if self.held_rows:
             held = self.held_rows
             if len(self.held) < len(job.validation):  # only a part was measured while training
-                held = model.rows(job.validation)
-            value, loss, logits = validate(model, job.validation, held)
+                held = [row.but(part=job.part_of.get(row.id, "")) for row in model.rows(job.validation)]
+            value, loss, logits = validate(model, job.validation, held, parts=job.parts)
         metric = model.task.metric
         summary = {
             "method": model.method.kind, "plan": self.spec.plan.kind, "steps": memory.step, "planned_steps": self.total,
@@ -345,15 +330,27 @@ class _Fit:
             "average": self.averaged,
             "gap": None if value is None else measure_gap(
                 model, self.train, [row.but(target=known) for row, known in zip(self.rows, self.known)],
-                validation=value, n_validation=len(job.validation), seed=job.seed),
+                validation=value, n_validation=len(job.validation), seed=job.seed, parts=job.parts),
+            **({"replayed_rows": self.num_pool} if self.num_pool else {}),
         }
         learner.optimizer.adam.state.clear()
-        found = Fitted(model=model, value=value, loss=loss, logits=logits, summary=summary)
+        found = Fitted(model=model, value=value, loss=loss, logits=logits, summary=summary, memory=self._memory(model))
         if job.keep:
             kept.keep(job, tensors, found)
         for name in (streams.CHECKPOINT, streams.BEST):
             (job.folder / name).unlink(missing_ok=True)
         return found
+
+
+    def _memory(self, model: LabelModel) -> Mapping[str, Any] | None:
+        """What the next training that begins from this model finds: stored rows, and what regularizers remember."""
+        spec, job = self.spec, self.job
+        if spec.keep is None and not spec.regularizers:
+            return None
+        self.model = model
+        feed = LabelFeed(model.processor, model.task, len(model.labels), spec.pass_tokens, seed=job.seed)
+        self.learner.objective = objective_of(model, job, self.rows)
+        return remember(self.setting(feed.passes), spec, examples=self.train[: len(self.rows) - self.num_pool])
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ ROWS = 1000
 
 
 def measure_gap(model: LabelModel, examples: Sequence[Example], rows: Sequence[Row], *, validation: float,
-                n_validation: int, seed: int) -> dict[str, Any] | None:
+                n_validation: int, seed: int, parts: Mapping[str, Sequence[str]] | None = None
+                ) -> dict[str, Any] | None:
     """The task's metric on at most 1,000 rows that were trained on, beside the one on validation rows; None where no
     train row has a label of its own."""
     labelled = [at for at, row in enumerate(rows) if row.target is not None]
@@ -26,7 +27,7 @@ def measure_gap(model: LabelModel, examples: Sequence[Example], rows: Sequence[R
         return None
     rng = np.random.default_rng([seed, 4])
     chosen = [labelled[at] for at in sorted(rng.permutation(len(labelled))[:ROWS])]
-    train, loss, _ = validate(model, [examples[at] for at in chosen], [rows[at] for at in chosen])
+    train, loss, _ = validate(model, [examples[at] for at in chosen], [rows[at] for at in chosen], parts=parts)
     return {"train": train, "validation": validation, "n_train": len(chosen), "n_validation": n_validation,
             "train_loss": loss,
             **memorises(model.task.metric, train, validation, n_train=len(chosen), n_validation=n_validation)}

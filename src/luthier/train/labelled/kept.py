@@ -12,6 +12,7 @@ from luthier.adapt.network import LabelModel
 from luthier.store import canonical
 from luthier.train import streams
 from luthier.train.labelled.base import Fitted, Job
+from luthier.train.past import FOLDER, load_past, save_past
 from luthier.types import digest, encode
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ def file_of(job: Job) -> Path:
 
 def keep(job: Job, tensors: Mapping[str, torch.Tensor], fitted: Fitted) -> None:
     """Write what the fit learned (`tensors`: learned float32 weights, and `buffer/…`) and what it found."""
+    if fitted.memory is not None:
+        save_past(job.folder / FOLDER, **fitted.memory)
     extra = {} if fitted.logits is None else {_LOGITS: torch.from_numpy(np.ascontiguousarray(fitted.logits))}
     streams.write_tensors(file_of(job), {**tensors, **extra}, {
         "job": identity(job), "value": fitted.value, "loss": fitted.loss, "summary": fitted.summary})
@@ -44,8 +47,13 @@ def recall(job: Job) -> Fitted | None:
     model = job.open(job.seed)
     put(model, tensors)
     model.module.requires_grad_(False).eval()
+    memory = None
+    if (job.folder / FOLDER).is_dir():
+        past = load_past(job.folder / FOLDER, lambda: model)
+        memory = {"labels": past.labels, "rows": past.rows, "logits": past.logits, "kept": past.kept,
+                  "facts": past.facts}
     return Fitted(model=model.but(fingerprint=""), value=note["value"], loss=note["loss"], summary=note["summary"],
-                  logits=None if logits is None else logits.numpy())
+                  logits=None if logits is None else logits.numpy(), memory=memory)
 
 
 @torch.no_grad()
@@ -63,7 +71,10 @@ def put(model: LabelModel, tensors: Mapping[str, torch.Tensor]) -> None:
 def identity(job: Job) -> str:
     """A digest of what a fit depends on, but for the base model, which the run's folder stands for."""
     parts = [canonical([job.spec.dump(), job.seed, job.stop_after, job.warm])]
-    parts += [f"{example.split} {encode(example)}" for rows in (job.train, job.validation) for example in rows]
+    parts += [f"{example.split} {encode(example)}" for rows in (job.train, job.validation, job.replay)
+              for example in rows]
+    parts += [canonical([len(job.replay), {name: list(names) for name, names in job.parts.items()},
+                         dict(job.part_of)])]
     soft = dict(job.soft or {})
     teacher = {} if job.teacher is None else dict(job.teacher.logits)
     if job.teacher is not None:

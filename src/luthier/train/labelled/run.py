@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from luthier.adapt.base import read_facts
-from luthier.adapt.labelled import open_label_model, save_label_model
+from luthier.adapt.grow import grown
+from luthier.adapt.labelled import Opening, load_label_model, open_label_model, save_label_model
 from luthier.adapt.network import LabelModel, texts_of
 from luthier.errors import DataError
 from luthier.prepare.base import read_examples
@@ -20,20 +21,25 @@ from luthier.train import runtime
 from luthier.train.base import Found, Train
 from luthier.train.labelled.base import Job
 from luthier.train.labelled.fit import fit_once, probe_once
+from luthier.train.past import FOLDER, load_past, save_past
 from luthier.train.run import environment
 from luthier.train.seams import Watch
 from luthier.types import Example
 
 
 def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path,
-                 progress: Progress, watch: Watch | None = None) -> dict[str, Any]:
-    """Fill `folder` (continuing what an earlier, killed call left there); returns the summary."""
+                 progress: Progress, watch: Watch | None = None, start: Artifact | None = None) -> dict[str, Any]:
+    """Fill `folder` (continuing what an earlier, killed call left there); returns the summary. `start` is the train
+    artifact of the model to go on from."""
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        job = _job(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=watch)
+        job = _job(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=watch,
+                   start=start)
         fitted = fit_once(job) if spec.strategy is None else spec.strategy.run(fit_once, job)
         save_label_model(fitted.model, folder / "best")
+        if fitted.memory is not None:
+            save_past(folder / FOLDER, **fitted.memory)
         for name, content in fitted.artifacts.items():
             write_json(folder / name, content)
         for file in fitted.scratch:
@@ -56,7 +62,7 @@ def probe_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train,
 
 
 def _job(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path, progress: Progress,
-         watch: Watch | None) -> Job:
+         watch: Watch | None, start: Artifact | None = None) -> Job:
     """The training that the artifacts and the spec describe."""
     labels = read_labels(data)
     train = read_examples(data, "train")
@@ -71,14 +77,29 @@ def _job(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: C
 
     texts = () if task.type == "image" else texts_of(known)
 
-    def opened(seed: int) -> LabelModel:
-        found = open_label_model(model, labels, seed=seed, max_length=spec.max_length, texts=texts)
+    def rooted(found: LabelModel) -> LabelModel:
         if task.type == "image":  # files are named from the project folder, and decoded once
             processor: Any = found.processor
             processor.root, processor.cache = root, Cache(cache.folder.with_name("decoded"))
         return found
 
+    def opened(seed: int) -> LabelModel:
+        if start is None:
+            return rooted(open_label_model(model, labels, seed=seed, max_length=spec.max_length, texts=texts))
+        before = load_label_model(start.path / "best")
+        return rooted(grown(before, labels, method=Opening.read(model).method, seed=seed))
+
+    past, replay = None, []
+    if start is not None:
+        past = load_past(start.path / FOLDER, lambda: rooted(load_label_model(start.path / "best")))
+    if spec.replay is not None:
+        if past is None or not past.rows:
+            progress.say("  nothing to replay: the model that training begins from kept no rows (train.keep)")
+        else:
+            own = {example.id for example in known}
+            replay = [example for example in past.rows if example.id not in own
+                      and not set(example.labels or ()) - set(labels)]
     return Job(open=opened, train=known, unlabelled=[example for example in train if not example.labelled],
                validation=[example for example in read_examples(data, "validation") if usable(example)],
                test=read_examples(data, "test"), spec=spec, folder=folder, cache=cache, root=root, progress=progress,
-               watch=watch, seed=spec.seed)
+               watch=watch, seed=spec.seed, past=past, replay=replay, warm=start is None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,9 +82,20 @@ def score_ranks(metric: str, found: np.ndarray) -> float:
     return float(np.mean(values))
 
 
-def validate(model: LabelModel, examples: Sequence[Example], rows: Sequence[Row]
-             ) -> tuple[float, float, np.ndarray | None]:
-    """(the task's metric, mean loss in nats, logits [rows, classes] where the task has classes).
+def restricted(model: LabelModel, rows: Sequence[Row], values: np.ndarray, parts: Mapping[str, Sequence[str]]
+               ) -> np.ndarray:
+    """Logits [rows, classes] with -inf at the classes that take no part in a row's loss (`Row.part`)."""
+    if not any(row.part for row in rows):
+        return values
+    open_to = {name: np.isin(model.labels, [*names]) for name, names in parts.items()}
+    every = np.ones(len(model.labels), dtype=bool)
+    return np.where(np.stack([open_to.get(row.part, every) for row in rows]), values, -np.inf).astype(np.float32)
+
+
+def validate(model: LabelModel, examples: Sequence[Example], rows: Sequence[Row], *,
+             parts: Mapping[str, Sequence[str]] | None = None) -> tuple[float, float, np.ndarray | None]:
+    """(the task's metric, mean loss in nats, logits [rows, classes] where the task has classes; -inf at classes that
+    take no part in a row's loss).
 
     The loss is the plain one: no class weights, no smoothing. Embed: the in-batch loss is replaced by 1 - metric.
     """
@@ -105,7 +116,7 @@ def validate(model: LabelModel, examples: Sequence[Example], rows: Sequence[Row]
             return right / max(total, 1), loss / max(total, 1), None
         found = decode_spans(model, examples, rows, logits)
         return score_spans(task.metric, [e.spans or () for e in examples], found), loss / max(total, 1), None
-    values = predict.logits(model, rows)
+    values = restricted(model, rows, predict.logits(model, rows), parts or {})
     targets = np.stack([row.target for row in rows])
     return (score_labels(task.metric, targets, values, multi_label=task.multi_label),
             score_labels("log_loss", targets, values, multi_label=task.multi_label), values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,17 @@ def arrays(rows: Sequence[Row], *, multi_label: bool) -> tuple[np.ndarray, np.nd
 
 
 def warm_head(model: LabelModel, train: np.ndarray, rows: Sequence[Row], validation: np.ndarray,
-              validation_rows: Sequence[Row]) -> float:
+              validation_rows: Sequence[Row], *, parts: Mapping[str, np.ndarray] | None = None) -> float:
     """Put a logistic regression on `train` features [rows, width] into the head's output layer; the L2 strength is the
-    one with the lowest validation loss (1 without validation rows). Returns the strength."""
+    one with the lowest validation loss (1 without validation rows). Returns the strength.
+
+    Where rows have only some of the classes (`Row.part`; `parts` are their places), each such set gets a regression of
+    its own, and other outputs stay as they are."""
     from luthier.train.labelled.score import score_labels
 
     several = model.task.multi_label
+    if parts and any(row.part for row in rows):
+        return _warm_parts(model, train, rows, parts)
     targets, weights = arrays(rows, multi_label=several)
     options: dict[str, Any] = {"num_outputs": len(model.labels), "multi_label": several}
     best: tuple[float, float, np.ndarray, np.ndarray] | None = None
@@ -95,6 +100,23 @@ def warm_head(model: LabelModel, train: np.ndarray, rows: Sequence[Row], validat
         last.weight.copy_(torch.from_numpy(best[2]))
         last.bias.copy_(torch.from_numpy(best[3]))
     return best[1]
+
+
+def _warm_parts(model: LabelModel, train: np.ndarray, rows: Sequence[Row], parts: Mapping[str, np.ndarray]) -> float:
+    last = model.module.head[-1]
+    assert isinstance(last, nn.Linear)
+    targets, weights = arrays(rows, multi_label=model.task.multi_label)
+    for name in parts:
+        mine = np.array([at for at, row in enumerate(rows) if row.part == name], dtype=np.int64)
+        if not len(mine):
+            continue
+        present = np.unique(targets[mine])
+        weight, bias = logistic_regression(train[mine], np.searchsorted(present, targets[mine]), weights[mine],
+                                           num_outputs=len(present), multi_label=False)
+        with torch.no_grad():
+            last.weight[present] = torch.from_numpy(weight).to(last.weight.dtype)
+            last.bias[present] = torch.from_numpy(bias).to(last.bias.dtype)
+    return 1.0
 
 
 def can_warm(model: LabelModel) -> bool:

@@ -7,33 +7,30 @@ base's, computed in rank x rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from luthier.plugins import register
-from luthier.spec import Spec
-from luthier.train.seams import REGULARIZERS, Penalty
+from luthier.train.regularizers import REGULARIZERS, Regularizer, Setting
 
 if TYPE_CHECKING:
     import torch
 
-    from luthier.adapt.base import Model
-    from luthier.train.render import Rendered
+    from luthier.train.regularizers import Penalty
 
 
 @register(REGULARIZERS, "l2sp")
-class L2SP(Spec):
-    """Keeps the weights near the base model's."""
+class L2SP(Regularizer):
+    """Keeps the weights near those that training begins from."""
 
     strength: float = Field(default=0.01, ge=0)
     """Nats per unit of squared distance, halved: 0 is no pull."""
 
-    def bind(self, model: Model, memory: Sequence[Rendered], objective: Any) -> Penalty:
+    def bind(self, setting: Setting) -> Penalty:
         import torch
 
-        pairs, free = _split(model)
+        pairs, free = _split(setting.model)
         starts = [parameter.detach().float().clone() for parameter in free]
 
         def penalty() -> torch.Tensor:
@@ -48,7 +45,7 @@ class L2SP(Spec):
         return penalty
 
 
-def _split(model: Model) -> tuple[list[tuple[float, torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
+def _split(model: Any) -> tuple[list[tuple[float, torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
     """LoRA pairs with their scale, and the parameters that train by themselves."""
     pairs, paired = [], set()
     for inner in model.module.modules():
