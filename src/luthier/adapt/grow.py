@@ -26,16 +26,25 @@ def grown(model: LabelModel, labels: Sequence[str], *, method: object = None, se
     if isinstance(network, EnsembleNetwork):
         raise ModelError(f"{model.name} is an ensemble, and training cannot go on from several models at once; release "
                          "one model (train.strategy: distill) to update it later")
-    outputs = outputs_of(model.task, labels)
-    if outputs != model.labels:
-        last = network.head[-1]
-        assert isinstance(last, nn.Linear)
-        network.head[-1] = _resized(last, model.labels, outputs, seed=seed)
+    model = with_outputs(model, labels, seed=seed)
     network.requires_grad_(True)
     chosen = model.method if method is None else method
     if getattr(chosen, "kind", "") == "lora":
         chosen.attach(network, seed=seed)  # type: ignore[attr-defined]
-    return model.but(labels=outputs, method=chosen, fingerprint="", module=network.eval())
+    return model.but(method=chosen, fingerprint="", module=network.eval())
+
+
+def with_outputs(model: LabelModel, labels: Sequence[str], *, seed: int = 0) -> LabelModel:
+    """The model with one output for each of `labels`, and nothing else changed; see `grown`. Changes its network in
+    place."""
+    outputs, network = outputs_of(model.task, labels), model.module
+    if outputs == model.labels:
+        return model
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    network.head[-1] = _resized(last, model.labels, outputs, seed=seed)
+    left = {name: tuple(label for label in names if label in outputs) for name, names in model.parts.items()}
+    return model.but(labels=outputs, parts={name: names for name, names in left.items() if names})
 
 
 def _resized(last: nn.Linear, old: Sequence[str], new: Sequence[str], *, seed: int) -> nn.Linear:

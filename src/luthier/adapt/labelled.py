@@ -200,6 +200,7 @@ def save_label_model(model: LabelModel, folder: Path) -> None:
         write_json(folder / NETWORK, {
             "format": 1, "task": model.task.dump(), "labels": list(model.labels), "name": model.name,
             "head": network.spec.dump(), "pooling": network.pooling, "temperature": model.temperature,
+            **({"parts": {name: list(names) for name, names in model.parts.items()}} if model.parts else {}),
             **({} if several is None else {"ensemble": ensemble.describe(several)})})
 
 
@@ -234,7 +235,8 @@ def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
         raise ModelError(f"{folder / WEIGHTS} does not fit its network: {len(missing)} tensors are missing, "
                          f"{len(unexpected)} unknown ({', '.join([*missing, *unexpected][:3])})")
     return LabelModel(module=network.eval(), task=task, labels=tuple(facts["labels"]), name=facts["name"],
-                      method=Full(), temperature=float(facts["temperature"]))
+                      method=Full(), temperature=float(facts["temperature"]),
+                      parts={name: tuple(names) for name, names in facts.get("parts", {}).items()})
 
 
 def _twin(name: str) -> str:

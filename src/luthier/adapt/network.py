@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,9 @@ class LabelModel:
     """Identifies untouched weights and the way inputs are read, for caching features; empty once tuned."""
     temperature: float = 1.0
     """Logits are divided by this before they become probabilities (calibration)."""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Named sets of labels, such as the tasks that were learned in sequence; a caller who knows the task may ask for an
+    answer among its labels alone. Empty for none."""
 
     @property
     def processor(self) -> Processor:

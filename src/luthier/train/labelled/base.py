@@ -82,6 +82,9 @@ class Job:
     """Ends after this many updates without changing the learning rate's schedule; None: the spec decides."""
     warm: bool = True
     """Whether the head may begin from a logistic regression; False where it has learned already."""
+    warm_labels: Sequence[str] | None = None
+    """The labels whose outputs `warm` may set: those that are new where the others have learned already; None for all.
+    """
     past: Past | None = None
     """What the model that `open` returns has learned before; None for a base model."""
     replay: Sequence[Example] = ()
@@ -90,6 +93,11 @@ class Job:
     """Named sets of labels, for losses over some of the classes only (classify, image; one class each)."""
     part_of: Mapping[str, str] = field(default_factory=dict)
     """Example id → name of the labels that take part in its loss, in training and validation; the others have all."""
+    check_labels: bool = True
+    """Whether point 8 of the contract is checked here: every label of the model has a train row. A stage of a sequence
+    has the rows of its own task."""
+    protect: bool = True
+    """Whether regularizers act on this fit; they remember something for the next one either way."""
     keep: bool = False
     """Leave the outcome in the folder, and take it from there at the next call: one of several fits of a strategy is
     then not run again after a kill."""

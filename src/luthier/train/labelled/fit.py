@@ -101,7 +101,8 @@ class _Fit:
             checks.check_cut(model, job.train, self.rows, max_share=self.spec.max_truncated_share),
             checks.check_row_leak(job.train, [*job.validation, *job.test], root=job.root) if job.look_for_leaks else
             contract.Finding(7, "does not apply", "looked for once, before the rows were divided further", {}),
-            checks.check_class_labels(model, job.train, [*job.validation, *job.test]))
+            checks.check_class_labels(model, job.train, [*job.validation, *job.test]) if job.check_labels else
+            contract.Finding(8, "does not apply", "looked for once, before the rows were divided by task", {}))
         self.contract.enforce()
 
     def prepare(self) -> None:
@@ -128,7 +129,8 @@ class _Fit:
             mine, theirs = found[: len(self.rows)], found[len(self.rows):]
             if warms:
                 self.warmed = warm_head(model, mine, self.rows, theirs, self.held_rows,
-                                        parts={name: columns_of(model, names) for name, names in job.parts.items()})
+                                        parts={name: columns_of(model, names) for name, names in job.parts.items()},
+                                        only=None if job.warm_labels is None else columns_of(model, job.warm_labels))
             if self.head_only:
                 self.rows, self.held_rows = as_rows(self.rows, mine), as_rows(self.held_rows, theirs)
                 network.to(torch.float32)
@@ -168,7 +170,7 @@ class _Fit:
     def _protect(self, feed: LabelFeed) -> None:
         """Bind the regularizers: penalties on the weights, and what their teachers answer to the rows."""
         setting, active = self.setting(feed.passes), []
-        for one in self.spec.regularizers:
+        for one in self.spec.regularizers if self.job.protect else ():
             if one.needs_past and self.job.past is None:
                 self.job.progress.say(f"  {one.kind} has nothing to protect yet: training begins from a base model")
                 continue

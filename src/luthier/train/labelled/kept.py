@@ -70,7 +70,8 @@ def put(model: LabelModel, tensors: Mapping[str, torch.Tensor]) -> None:
 
 def identity(job: Job) -> str:
     """A digest of what a fit depends on, but for the base model, which the run's folder stands for."""
-    parts = [canonical([job.spec.dump(), job.seed, job.stop_after, job.warm])]
+    parts = [canonical([job.spec.dump(), job.seed, job.stop_after, job.warm, job.protect,
+                        None if job.warm_labels is None else [*job.warm_labels]])]
     parts += [f"{example.split} {encode(example)}" for rows in (job.train, job.validation, job.replay)
               for example in rows]
     parts += [canonical([len(job.replay), {name: list(names) for name, names in job.parts.items()},

@@ -71,15 +71,19 @@ def arrays(rows: Sequence[Row], *, multi_label: bool) -> tuple[np.ndarray, np.nd
 
 
 def warm_head(model: LabelModel, train: np.ndarray, rows: Sequence[Row], validation: np.ndarray,
-              validation_rows: Sequence[Row], *, parts: Mapping[str, np.ndarray] | None = None) -> float:
+              validation_rows: Sequence[Row], *, parts: Mapping[str, np.ndarray] | None = None,
+              only: np.ndarray | None = None) -> float:
     """Put a logistic regression on `train` features [rows, width] into the head's output layer; the L2 strength is the
     one with the lowest validation loss (1 without validation rows). Returns the strength.
 
     Where rows have only some of the classes (`Row.part`; `parts` are their places), each such set gets a regression of
-    its own, and other outputs stay as they are."""
+    its own, and other outputs stay as they are. `only` (places, ascending) are the outputs that may be set at all:
+    those of classes that are new to a head that knows others; the regression is among them alone."""
     from luthier.train.labelled.score import score_labels
 
     several = model.task.multi_label
+    if only is not None:
+        return _warm_new(model, train, rows, only)
     if parts and any(row.part for row in rows):
         return _warm_parts(model, train, rows, parts)
     targets, weights = arrays(rows, multi_label=several)
@@ -103,20 +107,32 @@ def warm_head(model: LabelModel, train: np.ndarray, rows: Sequence[Row], validat
 
 
 def _warm_parts(model: LabelModel, train: np.ndarray, rows: Sequence[Row], parts: Mapping[str, np.ndarray]) -> float:
-    last = model.module.head[-1]
-    assert isinstance(last, nn.Linear)
     targets, weights = arrays(rows, multi_label=model.task.multi_label)
     for name in parts:
         mine = np.array([at for at, row in enumerate(rows) if row.part == name], dtype=np.int64)
-        if not len(mine):
-            continue
-        present = np.unique(targets[mine])
-        weight, bias = logistic_regression(train[mine], np.searchsorted(present, targets[mine]), weights[mine],
-                                           num_outputs=len(present), multi_label=False)
-        with torch.no_grad():
-            last.weight[present] = torch.from_numpy(weight).to(last.weight.dtype)
-            last.bias[present] = torch.from_numpy(bias).to(last.bias.dtype)
+        if len(mine):
+            _put_regression(model, train[mine], targets[mine], weights[mine])
     return 1.0
+
+
+def _warm_new(model: LabelModel, train: np.ndarray, rows: Sequence[Row], only: np.ndarray) -> float:
+    targets, weights = arrays(rows, multi_label=False)
+    mine = np.flatnonzero(np.isin(targets, only))
+    if len(np.unique(targets[mine])) > 1:  # one class alone has nothing to be told from
+        _put_regression(model, train[mine], targets[mine], weights[mine])
+    return 1.0
+
+
+def _put_regression(model: LabelModel, features: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> None:
+    """A logistic regression among the classes of these rows, in their outputs alone."""
+    last = model.module.head[-1]
+    assert isinstance(last, nn.Linear)
+    present = np.unique(targets)
+    weight, bias = logistic_regression(features, np.searchsorted(present, targets), weights,
+                                       num_outputs=len(present), multi_label=False)
+    with torch.no_grad():
+        last.weight[present] = torch.from_numpy(weight).to(last.weight.dtype)
+        last.bias[present] = torch.from_numpy(bias).to(last.bias.dtype)
 
 
 def can_warm(model: LabelModel) -> bool:
