@@ -84,7 +84,7 @@ def test_plateau_equals_torch() -> None:
         for at, loss in enumerate(losses):
             better, best = loss < best, min(loss, best)
             yield StepDone(step=at + 1, epoch=0, loss=0.0, penalty=0.0, learning_rate=1.0, grad_norm=0.0, examples=1,
-                           tokens=1, supervised=1, cpu_s=0.0, wall_s=0.0, validation=loss, best=better)
+                           tokens=1, supervised=1, cpu_s=0.0, wall_s=0.0, validation=loss, improved=better)
 
     seen = []
     for _, loss in zip(streams.lowered(steps(), cast(Any, learner), memory, patience=patience), losses):

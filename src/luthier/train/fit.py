@@ -60,7 +60,7 @@ class StepDone:
     loss: float
     """Mean over the update's supervised tokens, in nats, before the update."""
     penalty: float
-    """Sum of the regularizers, in nats."""
+    """Sum of the regularizers' penalties on the weights, in nats."""
     learning_rate: float
     grad_norm: float
     """Before clipping."""
@@ -76,6 +76,10 @@ class StepDone:
     """Other figures measured on the validation set, such as accuracy."""
     best: bool = False
     """The validation is the best so far."""
+    improved: bool = False
+    """It is the best so far while training: weights that training began with do not count."""
+    taught: float = 0.0
+    """What the regularizers' teachers contributed to the loss, in nats."""
 
 
 class Learner:
@@ -161,6 +165,8 @@ class Learner:
         """One update; ModelError when loss or gradient stops being a number, before any weight changes."""
         cpu, wall = time.process_time(), time.monotonic()
         learning_rate *= self.scale
+        take_taught = getattr(self.objective, "take_taught", float)
+        take_taught()  # what was measured before is not part of this update
         loss, penalty, passes = self.gradients(examples, step=step)
         norm = self.optimizer.clip(self.clip_norm)
         if not all(map(_finite, (loss, penalty, norm))):
@@ -173,7 +179,7 @@ class Learner:
             step=step, epoch=epoch, loss=loss, penalty=penalty, learning_rate=learning_rate, grad_norm=norm,
             examples=len(examples), tokens=sum(batch.num_tokens for batch in passes),
             supervised=sum(len(batch.targets) for batch in passes),
-            cpu_s=time.process_time() - cpu, wall_s=time.monotonic() - wall,
+            cpu_s=time.process_time() - cpu, wall_s=time.monotonic() - wall, taught=take_taught(),
         )
 
     @torch.no_grad()

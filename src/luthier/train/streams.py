@@ -105,7 +105,8 @@ def validated(steps: Steps, memory: Memory, measure: Callable[[], Validation], k
         if done.step % every == 0 or done.step == total:
             found = measure()
             better = judge(found, memory, done.step, keep_best)
-            done = dataclasses.replace(done, validation=found.loss, values=found.values, best=better)
+            done = dataclasses.replace(done, validation=found.loss, values=found.values, best=better,
+                                       improved=memory.misses == 0)
         yield done
 
 
@@ -134,11 +135,12 @@ def planned(steps: Steps, plan: Plan, learner: Learner, groups: Mapping[str, Seq
 
 
 def lowered(steps: Steps, learner: Learner, memory: Memory, *, patience: int) -> Iterator[StepDone]:
-    """The schedule `plateau`: halve the rate after `patience` validations in a row without a new best."""
+    """The schedule `plateau`: halve the rate after `patience` validations in a row without a new best while training
+    (`Memory.run_score`: a warm start that nothing has beaten yet does not count)."""
     learner.scale = memory.scale
     for done in steps:
         if done.validation is not None:
-            memory.plateau = 0 if done.best else memory.plateau + 1
+            memory.plateau = 0 if done.improved else memory.plateau + 1
             if memory.plateau >= patience:
                 memory.plateau, memory.scale = 0, memory.scale / 2
                 learner.scale = memory.scale
