@@ -23,6 +23,7 @@ from luthier.index.rag import Rag
 from luthier.ingest.base import Ingest
 from luthier.prepare.base import Prepare
 from luthier.progress import Progress, Silent
+from luthier.project.updates import Watch
 from luthier.release.base import Release
 from luthier.serve.base import Serve
 from luthier.spec import Spec, load_yaml
@@ -62,6 +63,8 @@ class ProjectSpec(Spec):
     """The gate that a model passes before it is served."""
     serve: Serve = Serve()
     """The server."""
+    watch: Watch = Watch()
+    """Updates by themselves, run by `luthier watch`."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +151,14 @@ class Project:
         from luthier.evaluate.base import evaluate
         from luthier.index.base import index
         from luthier.ingest.base import ingest
+        from luthier.ingest.forgotten import read_forgotten
         from luthier.prepare.base import prepare
         from luthier.train.base import train
 
         sources = () if spec.task.labelled else spec.ingest.sources
         return {
             "ingest": lambda made: ingest([self.root / source for source in sources], spec.ingest,
-                                          **common),
+                                          forgotten=read_forgotten(self.root), **common),
             "prepare": lambda made: prepare(made["ingest"], spec.task, spec.prepare, rag=spec.rag,
                                             index=spec.index, **rooted),
             "index": lambda made: index(made["prepare"], spec.index, **rooted),
