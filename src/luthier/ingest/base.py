@@ -20,6 +20,7 @@ from pydantic import Field
 
 from luthier.errors import DataError, MissingExtra
 from luthier.executors import Executor, Failure, Local
+from luthier.ingest.forgotten import REASON, Forgotten
 from luthier.plugins import Seam
 from luthier.progress import Progress, Silent
 from luthier.spec import Spec
@@ -145,10 +146,11 @@ class Ingest(Spec):
 
 
 def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: Store,
-           progress: Progress | None = None, executor: Executor | None = None) -> Artifact:
+           progress: Progress | None = None, executor: Executor | None = None, forgotten: Forgotten = Forgotten()
+           ) -> Artifact:
     """Read every file below `sources` into documents; the artifact holds documents.jsonl and set_aside.jsonl.
 
-    The summary counts documents, set_aside {reason: n}, ignored, words, pages, page_warnings and readers {kind: n}.
+    Documents that are `forgotten` are set aside unread. The summary counts documents, set_aside {reason: n}, ignored, words, pages, page_warnings and readers {kind: n}.
     A changed file alone is read again; the same files are a cache hit that opens no parser. Raises UsageError for a
     source that does not exist, DataError when not one file can be used (no sources at all, for a project that learns
     from pairs only, is no error), MissingExtra when a reader's library is not
@@ -158,6 +160,9 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
 
     spec, progress = spec or Ingest(), progress or Silent()
     found = collect([Path(source) for source in sources], spec)
+    for file in [file for file in found.files if forgotten.document(file.name, file.sha256)]:
+        found.files.remove(file)
+        found.set_aside.append(SetAside(path=file.name, reason=REASON, detail="labels/forgotten.jsonl names it"))
     readers = resolve_readers(spec)
     inputs = {file.name: file.sha256 for file in found.files} | {
         aside.path: f"{aside.reason}: {aside.detail}" for aside in found.set_aside}
@@ -287,6 +292,7 @@ ADVICE = {
     "zip-bomb": "raise ingest.max_unpacked_mb if you trust them",
     "unreadable": "give yourself the permission to read them",
     "unsafe-link": "copy the files into the folder",
+    "forgotten": "take their lines out of labels/forgotten.jsonl to read them again",
 }
 
 

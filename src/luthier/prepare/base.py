@@ -17,6 +17,7 @@ from pydantic import Field
 from luthier.errors import DataError, SpecError
 from luthier.index.base import Index
 from luthier.index.rag import Rag
+from luthier.ingest.forgotten import read_forgotten
 from luthier.plugins import Seam
 from luthier.prepare.boilerplate import Boilerplate
 from luthier.prepare.chunk import Chunk
@@ -181,6 +182,8 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
     inputs["makers"] = [[maker.VERSION, dict(maker.inputs(root))] for maker in spec.makers]
     if any(maker.uses_retriever for maker in spec.makers):
         inputs["index"] = index.identity(root)
+    if gone := read_forgotten(root).rows_hash:
+        inputs["forgotten"] = gone
 
     def make(folder: Path) -> Mapping[str, Any]:
         from luthier.prepare.build import build
@@ -200,6 +203,8 @@ def _prepare_labelled(documents: Artifact | None, task: Task, spec: Prepare, *, 
               **({"documents": documents} if documents is not None else {})}
     if decided := decisions_hash(root):
         inputs["decisions"] = decided
+    if gone := read_forgotten(root).rows_hash:
+        inputs["forgotten"] = gone
 
     def make(folder: Path) -> Mapping[str, Any]:
         return label_build.build_labelled(folder, task, spec, documents=documents, store=store, root=root,

@@ -12,10 +12,12 @@ from typing import Any
 from luthier.errors import DataError
 from luthier.index.base import Index, Retriever, build_retriever
 from luthier.index.rag import Rag
+from luthier.ingest.forgotten import read_forgotten
 from luthier.prepare import chunk, clean
 from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
+from luthier.prepare.forgotten_rows import drop_forgotten
 from luthier.prepare.split import Splits
 from luthier.prepare.steps import Kept, StepContext
 from luthier.progress import Progress
@@ -126,7 +128,7 @@ def _kept(results: Iterable[Kept[Any] | Dropped], dropped: list[Dropped]) -> Ite
 def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: Callable[[Split | None], Retriever],
                   dropped: list[Dropped]) -> tuple[list[Example], dict[str, dict[str, Any]]]:
     """Run the makers in order; what one yields is split and freed of repeats before the next one sees it."""
-    admission = Admission(dropped)
+    admission, forgotten = Admission(dropped), read_forgotten(context.root)
     notes: dict[str, dict[str, Any]] = {}
     for number, maker in enumerate(spec.makers):
         made: list[Example] = []
@@ -138,7 +140,8 @@ def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: C
                 made.append(found)
         name = maker.kind if maker.kind not in notes else f"{maker.kind} {number + 1}"
         notes[name] = said
-        for example in _assign(made, spec, splits, dropped):
+        made_now = drop_forgotten(made, forgotten, dropped, root=context.root)
+        for example in _assign(made_now, spec, splits, dropped):
             admission.add(example)
         context.progress.say(f"  {maker.kind}: {len(made)} examples made")
     return admission.examples, notes

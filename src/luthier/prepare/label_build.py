@@ -15,10 +15,12 @@ from typing import Any
 
 from luthier.errors import DataError, SpecError
 from luthier.index.rag import Rag
+from luthier.ingest.forgotten import read_forgotten
 from luthier.models.sources import file_hash
 from luthier.prepare import label_repeats
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare, no_split
 from luthier.prepare.decisions import apply_decisions
+from luthier.prepare.forgotten_rows import drop_forgotten
 from luthier.prepare.label_repeats import drop_repeats
 from luthier.prepare.labels import FILE, OUT_OF_SCOPE, file_of, labels_of, ordered
 from luthier.prepare.leak import find_leaks
@@ -62,13 +64,13 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     read = len(made)
     decided = apply_decisions(made, root, dropped, id_of=lambda example: _named(example, _content(example, root)).id)
     given = {_content(old, root): labels_of(old) for old, new in zip(made, decided) if old is not new}
-    made = decided
+    made = drop_forgotten(decided, read_forgotten(root), dropped, root=root)
     made = _usable(made, task, dropped)
     keyed = [(example, _content(example, root)) for example in made]
     keyed, conflicts = drop_repeats(keyed, task, dropped)
     examples = _assign([(_named(example, key), key) for example, key in keyed], spec, given)
     examples = _unique_ids(examples)
-    examples = _drop_leaks(examples, dropped)
+    examples = drop_leaks(examples, dropped)
     examples.sort(key=lambda example: (_ORDER[example.split], UNLABELLED in example.tags))  # stable: then as read
     outside = sum(OUT_OF_SCOPE in example.tags for example in examples)
     labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
@@ -247,7 +249,7 @@ def _held_split(unit: str, spec: Prepare) -> Split:
     return "validation" if held and unit_interval(unit, spec.seed) >= spec.split.test / held else "test"
 
 
-def _drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Example]:
+def drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Example]:
     """Remove train (and unlabelled) rows that nearly repeat validation or test texts, or share a group with them, then
     validation rows that do so with the test."""
     kept = list(examples)
