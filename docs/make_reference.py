@@ -19,7 +19,7 @@ def reference() -> str:
              "every seam.", ""]
     for name, field in ProjectSpec.model_fields.items():
         if isinstance(field.get_default(call_default_factory=True), Spec):
-            lines += [f"## `{name}`", "", " ".join((field.description or "").split()), ""]
+            lines += [f"## `{name}`", "", " ".join(ProjectSpec.field_help().get(name, "").split()), ""]
             lines += table(type(field.get_default(call_default_factory=True)), name)
     for seam in seams():
         lines += [f"## Kinds of {seam.name}", ""]
@@ -33,7 +33,7 @@ def table(cls: type[Spec], prefix: str) -> list[str]:
     rows, nested = [], []
     for name, field in cls.model_fields.items():
         default = field.get_default(call_default_factory=True) if not field.is_required() else None
-        help_text = " ".join((field.description or "").split()).replace("|", "\\|")
+        help_text = " ".join(cls.field_help().get(name, "").split()).replace("|", "\\|")
         if isinstance(default, Spec) and not default.kind:
             nested.append((f"{prefix}.{name}" if prefix else name, type(default), help_text))
             continue

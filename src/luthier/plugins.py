@@ -111,7 +111,10 @@ class Seam:
         for kind, cls in self.kinds().items():
             # through the handler, so that specs inside this one are defined once, where references look for them
             inner = dict(handler.resolve_ref_schema(handler(cls.__pydantic_core_schema__)))
-            inner["properties"] = {**inner.get("properties", {}), "kind": {"const": kind}}
+            told = cls.field_help()
+            fields = {name: {**field, "description": told[name]} if name in told else field
+                      for name, field in inner.get("properties", {}).items()}
+            inner["properties"] = {**fields, "kind": {"const": kind}}
             inner["required"] = ["kind", *inner.get("required", [])]
             choices.append(inner)
         return {"anyOf": [*choices, {"type": "string", "enum": [*self.kinds()]}]}

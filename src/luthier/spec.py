@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from luthier.docstrings import field_help
 from luthier.errors import SpecError
 
 Loc = tuple[str | int, ...]
@@ -25,10 +26,24 @@ S = typing.TypeVar("S", bound="Spec")
 class Spec(BaseModel):
     """Base of every configuration object: frozen, keyword-only, refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ClassVar[str] = ""
     """The name in YAML, set by `@register`; empty for a plain section."""
+
+    @classmethod
+    def field_help(cls) -> dict[str, str]:
+        """Field → its docstring."""
+        return field_help(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        found = handler(core_schema)
+        fields = handler.resolve_ref_schema(found).get("properties", {})
+        for name, text in cls.field_help().items():
+            if name in fields:
+                fields[name].setdefault("description", text)
+        return found
 
     def dump(self) -> dict[str, Any]:
         """JSON-ready fields, defaults included: what is hashed, stored and shown."""

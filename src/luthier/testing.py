@@ -27,7 +27,7 @@ def check_spec(seam: Seam, spec: Spec) -> None:
     assert seam.kinds().get(spec.kind) is cls, f"{cls.__name__} is not registered at the {seam.name} seam"
     assert cls.model_config.get("frozen"), f"{cls.__name__} must be frozen"
     assert (cls.__doc__ or "").strip(), f"{cls.__name__} needs a docstring"
-    bare = [name for name, field in cls.model_fields.items() if not field.description]
+    bare = [name for name in cls.model_fields if not cls.field_help().get(name)]
     assert not bare, f"{cls.__name__}: fields without a docstring: {', '.join(bare)}"
     again = seam.parse(yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(spec.dump())))))
     assert again == spec, f"{cls.__name__} changes in a round trip: {again!r} != {spec!r}"

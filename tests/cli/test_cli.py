@@ -36,8 +36,8 @@ def test_new_writes_a_project_that_reads_back_as_the_defaults(tmp_path):
 
     assert Project.open(tmp_path / "my desk").spec == ProjectSpec(name="my-desk")
     text = (tmp_path / "my desk" / "luthier.yaml").read_text()
-    for name, field in ProjectSpec.model_fields.items():
-        assert f"\n{name}:" in text and " ".join(field.description.split())[:60] in text
+    for name, help_text in ProjectSpec.field_help().items():
+        assert f"\n{name}:" in text and " ".join(help_text.split())[:60] in text
     again = luthier("new", "my desk", cwd=tmp_path)
     assert again.returncode == 2 and "exists already" in again.stderr
 

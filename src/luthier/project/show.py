@@ -75,8 +75,7 @@ def _kinds() -> tuple[dict[str, Any], str]:
     for seam in seams():
         data[seam.name] = {
             kind: {"help": (cls.__doc__ or "").strip().splitlines()[0],
-                   "fields": {name: " ".join((field.description or "").split()) for name, field in
-                              cls.model_fields.items()}}
+                   "fields": {name: " ".join(cls.field_help().get(name, "").split()) for name in cls.model_fields}}
             for kind, cls in seam.kinds().items()
         }
     lines = []

@@ -56,7 +56,7 @@ def _section(spec: Spec, depth: int, task: TaskType | None, path: str = "") -> l
             continue
         if depth == 0:
             lines.append("")
-        help_text = " ".join((field.description or "").split())
+        help_text = " ".join(type(spec).field_help().get(name, "").split())
         lines += [f"{pad}# {line}" for line in textwrap.wrap(help_text, WIDTH - 2 - len(pad))]
         if isinstance(value, Spec) and not value.kind:
             lines += [f"{pad}{name}:", *_section(value, depth + 1, task, f"{here}.")]
