@@ -7,7 +7,7 @@ Parameters may be bfloat16 for speed; what the optimizer changes is their float3
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -39,9 +39,10 @@ def _cosine(start: float, end: float, part: float) -> float:
 
 
 class MasterAdamW:
-    """torch's AdamW over float32 masters of named parameters; weight decay spares norms and biases."""
+    """torch's AdamW over float32 masters of named parameters; weight decay spares norms and biases, and those named in
+    `spared`."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float,
+    def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float, spared: Sequence[str] = (),
                  betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):
         self.parameters = dict(parameters)
         self.masters = {
@@ -49,9 +50,9 @@ class MasterAdamW:
             else parameter.detach().to(torch.float32).clone().requires_grad_(True)
             for name, parameter in self.parameters.items()
         }
-        decayed = [master for master in self.masters.values() if master.ndim >= 2]
-        spared = [master for master in self.masters.values() if master.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        rest = {name for name, master in self.masters.items() if master.ndim < 2 or name in spared}
+        groups = [{"params": [master for name, master in self.masters.items() if (name in rest) == free],
+                   "weight_decay": 0.0 if free else weight_decay} for free in (False, True)]
         fused = all(master.device.type == "cpu" for master in self.masters.values())  # one walk over memory, not ten
         self.adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, eps=eps,
                                       fused=fused)

@@ -138,7 +138,7 @@ class _Fit:
         parameters = {name: value for name, value in network.named_parameters() if name in parameters}
         for name, value in network.named_parameters():  # no gradients for what never learns
             value.requires_grad_(name in parameters)
-        optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay)
+        optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay, spared=self._spared())
         if self.exact:
             head = {id(value) for value in network.head.parameters()}
             optimizer.set_weights({name: value.detach().float() if id(value) in head else self.exact[name]
@@ -187,6 +187,12 @@ class _Fit:
             self.rows = [row.but(told=told) if (told := {kind: np.asarray(answers[row.id], dtype=np.float32)
                                                          for kind, answers in taught.items() if row.id in answers})
                          else row for row in self.rows]
+
+    def _spared(self) -> list[str]:
+        """The output layer decays only where every output takes part in some row's loss: weight decay would wear away
+        the rows of classes that nothing is learned of."""
+        used = {label for row in self.rows for label in self.job.parts.get(row.part, self.model.labels)}
+        return [] if used >= {*self.model.labels} else [f"head.{len(self.model.module.head) - 1}.weight"]
 
     def _augments(self) -> Sequence[Augment]:
         texts = [str(example.input) for example in self.job.train] if self.model.task.type != "image" else []
