@@ -23,7 +23,7 @@ from luthier.train.mixes import MIXES, Mix
 from luthier.train.plans import PLANS, Plan
 from luthier.train.plans.all import All
 from luthier.train.regularizers import REGULARIZERS, Regularizer
-from luthier.train.replay import Replay
+from luthier.train.replay import PAST, OneOrMore, Replay
 from luthier.train.seams import STRATEGIES, Strategy, Watch
 
 if TYPE_CHECKING:
@@ -117,9 +117,15 @@ class Train(Spec):
     `reservoir`; null stores none."""
     regularizers: tuple[Annotated[Regularizer, REGULARIZERS], ...] = ()
     """What is added to the loss against forgetting, such as l2sp or ewc."""
-    replay: Replay | None = None
-    """General instructions, or rows kept by the model that training begins from, mixed in against forgetting; none by
-    default."""
+    replay: Annotated[Replay | tuple[Replay, ...] | None, OneOrMore] = None
+    """General instructions, or rows kept by the model that training begins from, mixed in against forgetting; a list of
+    such mappings replays several sources, each at its share; none by default."""
+
+    @property
+    def replays(self) -> tuple[Replay, ...]:
+        """Everything that is replayed."""
+        given = self.replay
+        return () if given is None else (given,) if isinstance(given, Replay) else tuple(given)
 
     def peak_rate(self, method: Any, task: Task | None = None, *, head_only: bool = False) -> float:
         """The learning rate that `auto` means for a method and a task."""
@@ -140,8 +146,10 @@ class Train(Spec):
         return 2000 if task.labelled else 200
 
     def inputs(self, root: Path) -> Mapping[str, str]:
-        """Hashes of the files that the augmentations and the strategy read: part of what a run depends on."""
-        return inputs_of([*self.augments, *([self.strategy] if self.strategy is not None else [])], root)
+        """Hashes of the files that the augmentations, the strategy and the regularizers read: part of what a run
+        depends on."""
+        strategy = [self.strategy] if self.strategy is not None else []
+        return inputs_of([*self.augments, *strategy, *self.regularizers], root)
 
     def refuse_misfits(self, task: Task) -> None:
         """SpecError for a setting that the task cannot honour."""
@@ -153,10 +161,22 @@ class Train(Spec):
             "mix": self.mix is not None and task.type != "image",
             "strategy": self.strategy is not None and not task.labelled,
             "best_by": self.best_by == "metric" and not task.labelled,
-            "replay": self.replay is not None and task.labelled and self.replay.source != "past",
+            "replay": task.labelled and [one.source for one in self.replays] not in ([], [PAST]),
             "recompute": self.recompute and task.labelled,
             "packing": self.packing not in ("auto", "buckets") and task.labelled,
         }
+        kinds = [one.kind for one in self.regularizers]
+        if len({*kinds}) < len(kinds):
+            raise SpecError(f"train.regularizers names '{max(kinds, key=kinds.count)}' twice; give each kind once, "
+                            "with the strength that it shall have")
+        for one in self.regularizers:
+            one.refuse_misfits(task)
+            if one.teaches() and not classes:
+                raise SpecError(f"train.regularizers: '{one.kind}' teaches answers about classes, and the task "
+                                f"'{task.type}' has none of a whole row; remove it")
+            if one.teaches() and self.mix is not None:
+                raise SpecError(f"train.regularizers: '{one.kind}' cannot tell what its teacher says of two mixed "
+                                "images; remove train.mix")
         for field, bad in wrong.items():
             if bad:
                 raise SpecError(f"train.{field} = {getattr(self, field)!r} does not apply to the task '{task.type}'; "
@@ -185,8 +205,9 @@ def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: P
     inputs: dict[str, Any] = {"model": model, "data": data}
     if start is not None:
         inputs["start"] = start
-    if spec.replay is not None:
-        inputs["replay"] = spec.replay.identity(base)
+    if spec.replays:
+        hashes = [one.identity(base) for one in spec.replays]
+        inputs["replay"] = hashes[0] if len(hashes) == 1 else hashes
     if files := spec.inputs(base):
         inputs["files"] = files
 

@@ -71,6 +71,7 @@ class _Fit:
             raise ModelError(f"{self.model.name} has no parameter that may train")
         self.learning = trained(self.spec.plan, [*self.groups])
         self.head_only = learns_head_only(job, self.model)
+        self.peak = self.spec.peak_rate(self.model.method, task, head_only=self.learning == {HEAD})
 
     def go(self) -> Fitted:
         self.read()
@@ -145,7 +146,7 @@ class _Fit:
                                    for name, value in parameters.items()})
         feed = LabelFeed(model.processor, model.task, len(model.labels), spec.pass_tokens, seed=job.seed,
                          augments=self._augments(), mix=spec.mix,
-                         examples={e.id: e for e in job.train} if spec.augments else {})
+                         examples={e.id: e for e in self.train} if spec.augments else {})
         self.learner = Learner(network, objective_of(model, job, self.rows), optimizer, self.where, feed=feed,
                                clip_norm=spec.clip_norm)
         self._protect(feed)
@@ -164,7 +165,8 @@ class _Fit:
         job, own = self.job, len(self.rows) - self.num_pool
         parts = {name: columns_of(self.model, names) for name, names in job.parts.items()}
         return Bound(model=self.model, rows=self.rows[:own], replayed=self.rows[own:], passes=passes, past=job.past,
-                     objective=self.learner.objective, columns=lambda row: parts.get(row.part),
+                     examples=self.train, objective=self.learner.objective,
+                     columns=lambda row: parts.get(row.part), parts=parts, root=job.root, learning_rate=self.peak,
                      progress=job.progress, seed=job.seed)
 
     def _protect(self, feed: LabelFeed) -> None:
@@ -211,7 +213,6 @@ class _Fit:
         order = self.order()
         total = spec.epochs * order.updates_per_epoch
         self.total = total = min(total, spec.max_steps) if spec.max_steps else total
-        self.peak = spec.peak_rate(model.method, model.task, head_only=self.learning == {HEAD})
         last = total if job.stop_after is None else min(total, job.stop_after)
         phases = spec.plan.phases([*self.groups])
         warmup = round(total * spec.warmup_share)
@@ -291,7 +292,7 @@ class _Fit:
         task, spec, own = self.model.task, self.spec, self.rows[: len(self.rows) - self.num_pool]
         draw = balanced_draw(own, multi_label=task.multi_label) if spec.sampling == "balanced" else None
         return LabelOrder(tuple(row.size for row in self.rows), spec.update_size(task), self.job.seed, draw,
-                          num_pool=self.num_pool, share=spec.replay.share if spec.replay else 0.0)
+                          num_pool=self.num_pool, share=spec.replays[0].share if spec.replays else 0.0)
 
     def _moving(self, steps: Iterator[StepDone], watch: checks.GroupWatch) -> Iterator[StepDone]:
         for done in steps:
@@ -313,6 +314,7 @@ class _Fit:
         """Put the best weights back in float32, score both sides, sum up."""
         job, model, learner = self.job, self.model, self.learner
         tensors, _ = streams.read_tensors(job.folder / streams.BEST)
+        penalties = self._penalties(tensors)
         kept.put(model, {**self.exact, **tensors})
         model.module.requires_grad_(False).eval()
         model = model.but(fingerprint="")
@@ -340,6 +342,7 @@ class _Fit:
                 model, self.train, [row.but(target=known) for row, known in zip(self.rows, self.known)],
                 validation=value, n_validation=len(job.validation), seed=job.seed, parts=job.parts),
             **({"replayed_rows": self.num_pool} if self.num_pool else {}),
+            **({"penalties": penalties} if penalties else {}),
         }
         learner.optimizer.adam.state.clear()
         found = Fitted(model=model, value=value, loss=loss, logits=logits, summary=summary, memory=self._memory(model))
@@ -349,6 +352,14 @@ class _Fit:
             (job.folder / name).unlink(missing_ok=True)
         return found
 
+
+    def _penalties(self, best: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """What each penalty on the weights comes to at the best ones, in nats, in the precision that trained."""
+        if not self.learner.penalties:
+            return {}
+        self.learner.set_weights(best)
+        with torch.no_grad():
+            return {kind: float(penalty()) for kind, penalty in self.learner.penalties.items()}
 
     def _memory(self, model: LabelModel) -> Mapping[str, Any] | None:
         """What the next training that begins from this model finds: stored rows, and what regularizers remember."""

@@ -24,7 +24,8 @@ def columns_of(model: LabelModel, names: Sequence[str]) -> np.ndarray:
 
 
 def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[Any, float], torch.Tensor]:
-    """(batch, denominator) → weighted sum of the losses / denominator."""
+    """(batch, denominator) → weighted sum of the losses / denominator. Its `take_taught()` (not for embed) tells how
+    much of what it gave since it was last asked came from regularizers' teachers."""
     network, task = model.module, model.task
     if task.type == "embed":
         def contrast(batch: Any, denominator: float) -> torch.Tensor:
@@ -42,8 +43,8 @@ def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[
     else:
         counts = np.bincount(arrays(rows, multi_label=False)[0], minlength=len(model.labels))
     loss = job.spec.loss.bind(counts, multi_label=task.multi_label)
-    parts = {name: columns_of(model, names) for name, names in job.parts.items()}
-    part_losses = {name: (torch.from_numpy(places), job.spec.loss.bind(counts[places], multi_label=task.multi_label))
+    parts = {name: torch.from_numpy(columns_of(model, names)) for name, names in job.parts.items()}
+    part_losses = {name: job.spec.loss.bind(counts[places.numpy()], multi_label=task.multi_label)
                    for name, places in parts.items()}
     teachers = {one.kind: one for one in job.spec.regularizers}
 
@@ -57,10 +58,9 @@ def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[
             if not name:
                 total = total + loss(logits[mine], targets, weights)
                 continue
-            places, bound = part_losses[name]
-            places = places.to(logits.device)
+            places = parts[name].to(logits.device)
             among = targets[:, places] if targets.ndim == 2 else torch.searchsorted(places, targets)
-            total = total + bound(logits[mine][:, places], among, weights)
+            total = total + part_losses[name](logits[mine][:, places], among, weights)
         return total
 
     def objective(batch: Any, denominator: float) -> torch.Tensor:
@@ -75,10 +75,30 @@ def objective_of(model: LabelModel, job: Job, rows: Sequence[Row]) -> Callable[[
                                 multi_label=task.multi_label)
             found = job.teacher.alpha * found + (1 - job.teacher.alpha) * told
         for kind, answers in batch.told.items():
-            found = found + teachers[kind].told(logits, answers, batch.weights)
+            told = teachers[kind].told(logits, answers, batch.weights, multi_label=task.multi_label,
+                                       parts=[*parts.values()])
+            taught.add(told / denominator)
+            found = found + told
         return found / denominator
 
+    taught = Taught()
+    objective.take_taught = taught.take  # type: ignore[attr-defined]
     return objective
+
+
+class Taught:
+    """How much of the loss came from regularizers' teachers."""
+
+    def __init__(self) -> None:
+        self.sum = 0.0
+
+    def add(self, value: torch.Tensor) -> None:
+        self.sum += float(value.detach())
+
+    def take(self) -> float:
+        """The sum since the last call, in nats."""
+        found, self.sum = self.sum, 0.0
+        return found
 
 
 def distillation(logits: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor, *, temperature: float,
