@@ -145,12 +145,16 @@ class Ingest(Spec):
     """Readers with options of your own, and your own readers; the built-in ones are always there."""
 
 
+_NOTHING = Forgotten()
+
+
 def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: Store,
-           progress: Progress | None = None, executor: Executor | None = None, forgotten: Forgotten = Forgotten()
+           progress: Progress | None = None, executor: Executor | None = None, forgotten: Forgotten = _NOTHING
            ) -> Artifact:
     """Read every file below `sources` into documents; the artifact holds documents.jsonl and set_aside.jsonl.
 
-    Documents that are `forgotten` are set aside unread. The summary counts documents, set_aside {reason: n}, ignored, words, pages, page_warnings and readers {kind: n}.
+    Documents that are `forgotten` are set aside unread. The summary counts documents, set_aside {reason: n}, ignored,
+    words, pages, page_warnings and readers {kind: n}.
     A changed file alone is read again; the same files are a cache hit that opens no parser. Raises UsageError for a
     source that does not exist, DataError when not one file can be used (no sources at all, for a project that learns
     from pairs only, is no error), MissingExtra when a reader's library is not

@@ -62,11 +62,11 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     dropped: list[Dropped] = []
     made, notes = _make(task, spec, store, root, progress, dropped)
     read = len(made)
-    decided = apply_decisions(made, root, dropped, id_of=lambda example: _named(example, _content(example, root)).id)
-    given = {_content(old, root): labels_of(old) for old, new in zip(made, decided) if old is not new}
+    decided = apply_decisions(made, root, dropped, id_of=lambda example: _named(example, content(example, root)).id)
+    given = {content(old, root): labels_of(old) for old, new in zip(made, decided) if old is not new}
     made = drop_forgotten(decided, read_forgotten(root), dropped, root=root)
     made = _usable(made, task, dropped)
-    keyed = [(example, _content(example, root)) for example in made]
+    keyed = [(example, content(example, root)) for example in made]
     keyed, conflicts = drop_repeats(keyed, task, dropped)
     examples = _assign([(_named(example, key), key) for example, key in keyed], spec, given)
     examples = _unique_ids(examples)
@@ -82,10 +82,10 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     write_jsonl(folder / "examples.jsonl", examples)
     write_jsonl(folder / "dropped.jsonl", dropped)
     write_json(folder / FILE, {"labels": list(labels), "multi_label": task.multi_label})
-    grouped = any(_group(example) for example in labelled)
+    grouped = any(group_of(example) for example in labelled)
     write_json(folder / "splits.json", {
         "by": "document" if grouped else "question",
-        "groups": {group: example.split for example in examples if (group := _group(example))},
+        "groups": {group: example.split for example in examples if (group := group_of(example))},
     })
     summary = {
         "documents": len({id for example in examples for id in example.origin.documents}), "passages": 0,
@@ -155,7 +155,7 @@ def _usable(made: Sequence[Example], task: Task, dropped: list[Dropped]) -> list
     return kept
 
 
-def _content(example: Example, root: Path) -> str:
+def content(example: Example, root: Path) -> str:
     """What makes two rows the same: words (case and punctuation aside), exact text for tags, bytes for images."""
     if example.image:
         name = Path(example.image).name  # an image that Luthier wrote is named by its hash
@@ -191,7 +191,7 @@ def _unique_ids(examples: Sequence[Example]) -> list[Example]:
     return found
 
 
-def _group(example: Example) -> str:
+def group_of(example: Example) -> str:
     """What must stay in one split with others; empty for a row by itself."""
     group = example.groups.get(TOGETHER, "")
     return group or (f"document={example.origin.documents[0]}" if example.origin.documents else "")
@@ -207,7 +207,7 @@ def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare, given: Mapping[
     """
     examples = [example for example, _ in keyed]
     key_of = {id(example): key for example, key in keyed}
-    if spec.split.by == "document" and not all(_group(example) for example in examples):
+    if spec.split.by == "document" and not all(group_of(example) for example in examples):
         raise DataError("prepare.split.by is 'document', but some rows name no document or group; name the column as "
                         "`group_by` of the maker, or set by: auto")
     answered = [example for example in examples if UNLABELLED not in example.tags]
@@ -220,24 +220,24 @@ def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare, given: Mapping[
     shares = {split: share for split, share in shares.items() if share > 0 and split not in own}
     shares["train"] = 1 - sum(shares.values())
     of_group = {group: example.split for example in answered  # a group whose split the data names stays whole
-                if OWN_SPLIT in example.tags and example.split != "train" and (group := _group(example))}
+                if OWN_SPLIT in example.tags and example.split != "train" and (group := group_of(example))}
     units: dict[str, list[str]] = defaultdict(list)
     unit_of: dict[int, str] = {}
     for example in open_rows:
-        unit = _group(example) or f"row={key_of[id(example)]}"
+        unit = group_of(example) or f"row={key_of[id(example)]}"
         if unit not in of_group:
             unit_of[id(example)] = unit
             units[unit] += given.get(key_of[id(example)], labels_of(example)) or ("",)
     found = stratify(units, shares, seed=spec.seed)
     for example in answered:
         if OUT_OF_SCOPE in example.tags and OWN_SPLIT not in example.tags:
-            unit = unit_of[id(example)] = _group(example) or f"row={key_of[id(example)]}"
+            unit = unit_of[id(example)] = group_of(example) or f"row={key_of[id(example)]}"
             found.setdefault(unit, _held_split(unit, spec))
     result = []
     for example in examples:
         split = found.get(unit_of.get(id(example), ""), example.split)
         if UNLABELLED not in example.tags and OWN_SPLIT not in example.tags:
-            split = of_group.get(_group(example), split)
+            split = of_group.get(group_of(example), split)
         result.append(replace(example, split=split))
     return result
 
@@ -255,11 +255,11 @@ def drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Exam
     kept = list(examples)
     for held_split, checked in (("test", ("train", "validation")), ("validation", ("train",))):
         held = [example for example in kept if example.split == held_split]
-        groups = {group: example.id for example in held if (group := _group(example))}
+        groups = {group: example.id for example in held if (group := group_of(example))}
         rows = [(at, example) for at, example in enumerate(kept) if example.split in checked]
         gone: dict[int, Dropped] = {}
         for at, example in rows:
-            if (group := _group(example)) in groups:
+            if (group := group_of(example)) in groups:
                 gone[at] = _drop(example, "leak-group", f"{group} is in {held_split}, too ({groups[group]})")
         said = {same_words(example): example for example in held if not example.image}
         for at, example in rows:  # tagged texts that differ in case only are two rows, but not across splits
