@@ -60,14 +60,7 @@ class LoRA(Spec):
         import torch
 
         backbone = network.backbone
-        names = self._chosen(_linear(backbone))
-        if self.layers:
-            groups = [held for group, held in backbone.groups().items() if re.search(r"\d", group)]  # not stem, not top
-            top = {name for held in groups[-self.layers :] for name in held}
-            names = [name for name in names if f"{name}.weight" in top]
-        if not names:
-            raise ModelError("lora finds no linear layer to adapt in this model; name others under adapt.method, or "
-                             "set adapt.method: {kind: full} (a network of convolutions has none)")
+        names = self.labelled_targets(backbone, linear_names(backbone))
         # peft wants the transformers model itself, where there is one
         prefix, inner = next(((f"{name}.", child) for name, child in backbone.named_children()
                               if hasattr(child, "base_model_prefix")), ("", backbone))
@@ -80,6 +73,18 @@ class LoRA(Spec):
             backbone.requires_grad_(False)
             peft.inject_adapter_in_model(config, inner)
         return network
+
+    def labelled_targets(self, backbone: Any, linear: list[str]) -> list[str]:
+        """Of a backbone's linear layers, those that get an adapter; ModelError where there is none."""
+        names = self._chosen(linear)
+        if self.layers:
+            groups = [held for group, held in backbone.groups().items() if re.search(r"\d", group)]  # not stem, not top
+            top = {name for held in groups[-self.layers :] for name in held}
+            names = [name for name in names if any(held.startswith(f"{name}.") for held in top)]
+        if not names:
+            raise ModelError("lora finds no linear layer to adapt in this model; name others under adapt.method, or "
+                             "set adapt.method: {kind: full} (a network of convolutions has none)")
+        return names
 
     def merged_state(self, network: Any) -> dict[str, torch.Tensor]:
         """The state dict of a labelled task's network with the adapters added to the weights they stand beside, under
@@ -113,7 +118,7 @@ class LoRA(Spec):
 
     def _targets(self, module: nn.Module) -> list[str]:
         first = layer_count(module) - self.layers if self.layers else 0
-        wanted = self._chosen(_linear(module, but=module.get_output_embeddings()))  # type: ignore[operator]
+        wanted = self._chosen(linear_names(module, but=module.get_output_embeddings()))  # type: ignore[operator]
         kept = [name for name in wanted if (layer := layer_of(name)) is None or layer >= first]
         if not kept:
             raise ModelError("lora finds no linear layer to adapt in this model; name them under adapt.method.targets")
@@ -135,7 +140,7 @@ class LoRA(Spec):
         return module.merge_and_unload(safe_merge=True)
 
 
-def _linear(module: nn.Module, *, but: Any = None) -> list[str]:
+def linear_names(module: nn.Module, *, but: Any = None) -> list[str]:
     """Names of all linear layers (GPT-2's Conv1D among them) except one module."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D

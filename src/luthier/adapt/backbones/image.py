@@ -11,9 +11,11 @@ import torch
 from luthier.adapt.backbones.base import read_config
 from luthier.adapt.backbones.image_processor import ImageBackbone, ImageProcessor
 from luthier.adapt.backbones.lite0 import ARCHITECTURE, Lite0, load_lite0
+from luthier.adapt.backbones.mlp import FAMILY as PERCEPTRON
+from luthier.adapt.backbones.mlp import open_mlp, restore_mlp
 from luthier.errors import ModelError
 from luthier.models.generate import compute_dtype
-from luthier.models.sources import KERAS, KERAS_FILES, SourceFiles, resolve
+from luthier.models.sources import KERAS, KERAS_FILES, MLP, SourceFiles, resolve
 
 SMALLEST, LARGEST = 16, 2048
 
@@ -48,6 +50,8 @@ def _open(files: SourceFiles, image_size: int | None, pretrained: bool, seed: in
         from luthier.adapt.backbones.keras_open import open_keras
 
         return open_keras(files, image_size=image_size, pretrained=pretrained, seed=seed)
+    if files.source.startswith(MLP):
+        return open_mlp(files.source, image_size=image_size, seed=seed)
     config = _config(files)
     if config.get("model_type") == ARCHITECTURE:
         backbone = load_lite0(files.folder) if pretrained else Lite0()
@@ -62,10 +66,13 @@ def _open(files: SourceFiles, image_size: int | None, pretrained: bool, seed: in
 def restore_image_backbone(folder: Path, *, dtype: torch.dtype | str = torch.float32) -> ImageBackbone:
     """The network and processor that `Backbone.save` described in `folder`, its weights still to be loaded."""
     facts = read_config(folder)
-    processor = ImageProcessor.restore(folder)
     family = facts.get("family")
+    if family == PERCEPTRON:
+        backbone: ImageBackbone = restore_mlp(folder, facts)
+        return _finish(backbone.to(dtype if isinstance(dtype, torch.dtype) else compute_dtype(dtype)))
+    processor = ImageProcessor.restore(folder)
     if family == Lite0.family:
-        backbone: ImageBackbone = Lite0(processor)
+        backbone = Lite0(processor)
     elif family == "transformers-image":
         from luthier.adapt.backbones.transformers_image import restore_transformers
 

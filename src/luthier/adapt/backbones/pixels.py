@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ class PixelsBackbone(ImageBackbone):
 
 def shrink(processor: ImageProcessor) -> PixelsBackbone:
     """The backbone over a base model's way of decoding images."""
-    return PixelsBackbone(PixelsProcessor(**vars(processor)))
+    kept = {field.name: getattr(processor, field.name) for field in fields(ImageProcessor)}
+    return PixelsBackbone(PixelsProcessor(**kept))
 
 
 def restore_pixels(folder: Path) -> PixelsBackbone:
