@@ -75,7 +75,7 @@ def test_a_weight_counts_like_copies(tmp_path):
 def test_stopping_to_iterate_stops_training(tmp_path):
     model = opened(tmp_path)
     items = rendered(model)
-    plan = Order(tuple(len(i.ids) for i in items), 0, 0, 2, 0, "packed")
+    plan = Order(tuple(len(i.ids) for i in items), (), (), 2, 0, "packed")
     steps = fit(learner(model), items, plan, total=10, rate=lambda step: 1e-3)
     assert [next(steps).step, next(steps).epoch, next(steps).epoch] == [1, 0, 1]
     before = {n: p.clone() for n, p in model.module.named_parameters()}

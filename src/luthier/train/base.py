@@ -25,6 +25,7 @@ from luthier.train.plans.all import All
 from luthier.train.regularizers import REGULARIZERS, Regularizer
 from luthier.train.replay import PAST, OneOrMore, Replay
 from luthier.train.seams import STRATEGIES, Strategy, Watch
+from luthier.train.stages import Stage
 
 if TYPE_CHECKING:
     from luthier.adapt.network import LabelModel
@@ -120,6 +121,9 @@ class Train(Spec):
     replay: Annotated[Replay | tuple[Replay, ...] | None, OneOrMore] = None
     """General instructions, or rows kept by the model that training begins from, mixed in against forgetting; a list of
     such mappings replays several sources, each at its share; none by default."""
+    stages: tuple[Stage, ...] = ()
+    """Several trainings in a row (assistant, completion), each on some of the rows and from the weights of the one
+    before, such as texts, then instructions; max_steps counts for each. Empty trains once on all rows."""
 
     @property
     def replays(self) -> tuple[Replay, ...]:
@@ -149,7 +153,10 @@ class Train(Spec):
         """Hashes of the files that the augmentations, the strategy and the regularizers read: part of what a run
         depends on."""
         strategy = [self.strategy] if self.strategy is not None else []
-        return inputs_of([*self.augments, *strategy, *self.regularizers], root)
+        return inputs_of([*self.augments, *strategy, *self._all_regularizers()], root)
+
+    def _all_regularizers(self) -> list[Regularizer]:
+        return [*self.regularizers, *(one for stage in self.stages for one in stage.regularizers or ())]
 
     def refuse_misfits(self, task: Task) -> None:
         """SpecError for a setting that the task cannot honour."""
@@ -161,6 +168,7 @@ class Train(Spec):
             "mix": self.mix is not None and task.type != "image",
             "strategy": self.strategy is not None and not task.labelled,
             "best_by": self.best_by == "metric" and not task.labelled,
+            "stages": bool(self.stages) and task.labelled,
             "replay": task.labelled and [one.source for one in self.replays] not in ([], [PAST]),
             "recompute": self.recompute and task.labelled,
             "packing": self.packing not in ("auto", "buckets") and task.labelled,
@@ -169,9 +177,14 @@ class Train(Spec):
         if len({*kinds}) < len(kinds):
             raise SpecError(f"train.regularizers names '{max(kinds, key=kinds.count)}' twice; give each kind once, "
                             "with the strength that it shall have")
-        for one in self.regularizers:
+        names = [stage.name for stage in self.stages]
+        if len({*names}) < len(names):
+            raise SpecError(f"train.stages: two stages are named '{max(names, key=names.count)}'")
+        if self.keep is not None:
+            self.keep.refuse_misfits(task)
+        for one in self._all_regularizers():
             one.refuse_misfits(task)
-            if one.teaches() and not classes:
+            if one.teaches() and not classes and (one.kind != "lwf" or task.labelled):  # lwf also teaches tokens
                 raise SpecError(f"train.regularizers: '{one.kind}' teaches answers about classes, and the task "
                                 f"'{task.type}' has none of a whole row; remove it")
             if one.teaches() and self.mix is not None:
@@ -235,8 +248,9 @@ def probe_rates(model: Artifact, data: Artifact, spec: Train, run: Callable[[Cal
     base = Path.cwd() if root is None else root
     task = Task(**read_facts(model)["task"])
     spec.refuse_misfits(task)
-    if spec.strategy is not None:
-        raise SpecError("a learning-rate range test is for one training; remove train.strategy for it")
+    if spec.strategy is not None or spec.stages:
+        raise SpecError("a learning-rate range test is for one training; remove train."
+                        f"{'stages' if spec.stages else 'strategy'} for it")
     with tempfile.TemporaryDirectory(prefix="luthier-rates-") as folder:
         if task.labelled:
             from luthier.train.labelled.run import probe_labelled

@@ -38,10 +38,12 @@ class Batch:
     """float32, the example's weight at each supervised token."""
     num_tokens: int
     """Real tokens of the examples."""
+    taught: torch.Tensor
+    """Indices into `positions` of the tokens that are also learned from an earlier model's answers."""
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(self.input_ids.to(device), self.position_ids.to(device), self.lengths, self.positions.to(device),
-                     self.targets.to(device), self.weights.to(device), self.num_tokens)
+                     self.targets.to(device), self.weights.to(device), self.num_tokens, self.taught.to(device))
 
 
 def collate(examples: Sequence[Rendered], layout: Layout, pad_id: int = 0) -> Batch:
@@ -51,7 +53,7 @@ def collate(examples: Sequence[Rendered], layout: Layout, pad_id: int = 0) -> Ba
     rows = 1 if layout == "packed" else len(examples)
     ids = np.full((rows, width), pad_id, dtype=np.int64)
     places = np.zeros((rows, width), dtype=np.int64)
-    positions, targets, weights = [], [], []
+    positions, targets, weights, taught = [], [], [], []
     at = 0
     for row, (example, length) in enumerate(zip(examples, fed)):
         line, start = (0, at) if layout == "packed" else (row, 0)
@@ -64,12 +66,14 @@ def collate(examples: Sequence[Rendered], layout: Layout, pad_id: int = 0) -> Ba
         positions.append(line * width + start + supervised)
         targets.append(tokens[1:][supervised])
         weights.append(np.full(len(supervised), example.weight, dtype=np.float32))
+        taught.append(np.full(len(supervised), example.taught))
         at += length
     return Batch(
         input_ids=torch.from_numpy(ids), position_ids=torch.from_numpy(places),
         lengths=tuple(fed) if layout == "packed" else None,
         positions=torch.from_numpy(np.concatenate(positions)), targets=torch.from_numpy(np.concatenate(targets)),
         weights=torch.from_numpy(np.concatenate(weights)), num_tokens=sum(len(example.ids) for example in examples),
+        taught=torch.from_numpy(np.flatnonzero(np.concatenate(taught))),
     )
 
 
@@ -108,31 +112,34 @@ class Order:
     """Which examples form which update, for every epoch."""
 
     lengths: tuple[int, ...]
-    """Tokens per example: the train examples first, then the replay pool."""
-    num_replay_pool: int
-    num_replay: int
-    """Replayed examples per epoch; they walk through the pool, epoch by epoch."""
+    """Tokens per example: the train examples first, then the pools that are replayed, one after the other."""
+    pools: tuple[int, ...]
+    """Examples in each pool."""
+    replayed: tuple[int, ...]
+    """Examples of each pool in an epoch; they walk through it, epoch by epoch."""
     batch_size: int
     seed: int
     layout: Layout
 
     @property
     def num_own(self) -> int:
-        return len(self.lengths) - self.num_replay_pool
+        return len(self.lengths) - sum(self.pools)
 
     @property
     def updates_per_epoch(self) -> int:
-        return -(-(self.num_own + self.num_replay) // self.batch_size)
+        return -(-(self.num_own + sum(self.replayed)) // self.batch_size)
 
     def epoch(self, epoch: int) -> list[Indices]:
         """The updates of an epoch (0-based), in order."""
-        own = np.arange(self.num_own)
-        if self.num_replay:
-            pool = np.random.default_rng([self.seed, 1]).permutation(self.num_replay_pool)
-            walk = (np.arange(self.num_replay) + epoch * self.num_replay) % self.num_replay_pool
-            own = np.concatenate([own, self.num_own + pool[walk]])
+        parts = [np.arange(self.num_own)]
+        first = self.num_own
+        for number, (size, count) in enumerate(zip(self.pools, self.replayed, strict=True)):
+            pool = np.random.default_rng([self.seed, 1, number]).permutation(size)
+            walk = (np.arange(count) + epoch * count) % size
+            parts.append(first + pool[walk])
+            first += size
         rng = np.random.default_rng([self.seed, 0, epoch])
-        order = rng.permutation(own)
+        order = rng.permutation(np.concatenate(parts))
         if self.layout == "buckets":  # similar lengths in one update, but which update comes when stays random
             wide = self.batch_size * 16
             lengths = np.asarray(self.lengths)

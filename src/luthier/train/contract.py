@@ -7,6 +7,7 @@ programs. A violated point stops training with a ContractError that names it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import html
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 import torch
 
+from luthier.adapt.base import Model
 from luthier.adapt.template import encode, render_text
 from luthier.errors import ContractError
 from luthier.store import write_json, write_text
@@ -283,6 +285,37 @@ def check_resume(learner: Learner, probe: Sequence[Any], save: Callable[[], None
     return _finding(10, not differ, "a run saved and resumed after one update ends with the same bits as one that was "
                     "not interrupted" if not differ else f"a resumed run ends with other weights, first in {differ[0]}",
                     differ=len(differ))
+
+
+def frozen_hash(module: Any) -> str:
+    """Hash of all parameters and buffers that must not change."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if not tensor.requires_grad:
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def check_groups(model: Model, before: dict[str, torch.Tensor], learner: Learner, frozen: str,
+                 step: int, rate: float) -> Finding:
+    """Point 9: every layer group moved in the first update, and the frozen weights are bit-identical."""
+    after = learner.optimizer.weights()
+    rates = learner.optimizer.factors()
+    shrink = {name: 1 - rate * rates[name] * decay for name, decay in learner.optimizer.decays().items()}
+    moving = {name for name, old in before.items()  # weight decay alone shrinks a matrix that learns nothing
+              if not torch.equal(after[name], old) and not torch.equal(after[name], old * shrink[name])}
+    active = {group: names for group, names in model.groups.items() if any(rates[name] for name in names)}
+    still = [group for group, names in active.items() if not any(name in moving for name in names)]
+    moved = len(moving)
+    facts = {"groups": len(model.groups), "moved": moved, "trainable": len(before), "step": step}
+    if still:
+        return Finding(9, "violated", f"update {step} moved nothing in {', '.join(still[:5])}; these weights "
+                                "are meant to train", facts)
+    if frozen_hash(model.module) != frozen or any(name in moving for name, factor in rates.items() if not factor):
+        return Finding(9, "violated", f"update {step} changed weights that are frozen", facts)
+    return Finding(9, "kept", f"update {step} moved all {len(active)} layer groups that learn "
+                            f"({moved} of {len(before)} tensors); frozen weights are bit-identical", facts)
 
 
 def write_preview(path: Path, tokenizer: Any, rendered: Sequence[Rendered], *, limit: int = 12) -> None:

@@ -32,6 +32,18 @@ class Objective(Protocol):
         """Weighted sum of the token losses of the batch (nats), divided by `denominator`."""
         ...
 
+    def states(self, batch: Batch) -> torch.Tensor:
+        """What the loss is made from at each supervised position: hidden states (N, D), or logits (N, V)."""
+        ...
+
+    def loss(self, states: torch.Tensor, batch: Batch, denominator: float) -> torch.Tensor:
+        """The loss of a batch whose states are known."""
+        ...
+
+    def output_layer(self) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """Weight (V, D) and bias (V) that turn states into logits; None where states are logits."""
+        ...
+
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """sum_i w_i · (logsumexp(h_i W^T + b) - (h_i W^T + b)[target_i]); the gradient is made on the way forward."""
@@ -99,10 +111,18 @@ class Chunked:
             raise TypeError("the output layer is not a plain linear layer")
 
     def __call__(self, batch: Batch, denominator: float) -> torch.Tensor:
+        return self.loss(self.states(batch), batch, denominator)
+
+    def states(self, batch: Batch) -> torch.Tensor:
         hidden = self.decoder(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False)[0]
-        picked = hidden.flatten(0, 1)[batch.positions]
-        return chunked_cross_entropy(picked, self.head.weight, self.head.bias, batch.targets,
+        return hidden.flatten(0, 1)[batch.positions]
+
+    def loss(self, states: torch.Tensor, batch: Batch, denominator: float) -> torch.Tensor:
+        return chunked_cross_entropy(states, self.head.weight, self.head.bias, batch.targets,
                                      batch.weights / denominator)
+
+    def output_layer(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.head.weight, self.head.bias
 
 
 class Plain:
@@ -114,10 +134,18 @@ class Plain:
         self.module = module
 
     def __call__(self, batch: Batch, denominator: float) -> torch.Tensor:
+        return self.loss(self.states(batch), batch, denominator)
+
+    def states(self, batch: Batch) -> torch.Tensor:
         logits = self.module(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits
-        picked = logits.flatten(0, 1)[batch.positions].float()
-        losses = F.cross_entropy(picked, batch.targets, reduction="none")
+        return logits.flatten(0, 1)[batch.positions].float()
+
+    def loss(self, states: torch.Tensor, batch: Batch, denominator: float) -> torch.Tensor:
+        losses = F.cross_entropy(states, batch.targets, reduction="none")
         return (losses * batch.weights).sum() / denominator
+
+    def output_layer(self) -> None:
+        return None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ marker can neither be missed nor match inside a text (unsloth#11321).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError
@@ -28,6 +28,8 @@ class Rendered:
     weight: float = 1.0
     turns: int = 1
     """Number of assistant turns; 0 for plain text."""
+    taught: bool = False
+    """Its supervised tokens are also learned from what an earlier model says there (token-level distillation)."""
 
     @property
     def num_supervised(self) -> int:
@@ -37,7 +39,7 @@ class Rendered:
         """The first `max_length` tokens: the prompt and the beginning of the answer stay."""
         if len(self.ids) <= max_length:
             return self
-        return Rendered(self.id, self.ids[:max_length], self.loss[:max_length], self.weight, self.turns)
+        return replace(self, ids=self.ids[:max_length], loss=self.loss[:max_length])
 
 
 def messages_of(example: Example, system: str | None) -> list[Message]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import itertools
 import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from luthier.adapt.base import Model, open_model
 from luthier.errors import DataError, ModelError, UsageError
 from luthier.prepare.base import read_examples
 from luthier.progress import Progress
@@ -23,20 +22,49 @@ from luthier.train import attention, contract, objectives, runtime, streams
 from luthier.train.average import Mean, averaged
 from luthier.train.base import Found, Train
 from luthier.train.batches import Layout, Order, TextFeed, collate
+from luthier.train.continue_text import begin, check_start, pools, remember, restore_weights
+from luthier.train.contract import check_groups, frozen_hash
+from luthier.train.distil_tokens import TokenDistillation
 from luthier.train.fit import Learner, fit
 from luthier.train.leak import check_leak
 from luthier.train.optim import MasterAdamW, rate
+from luthier.train.past import FOLDER, save_past
 from luthier.train.plans.all import All
 from luthier.train.regularizers import Setting
 from luthier.train.render import Rendered, render
+from luthier.train.replay import PAST, counts
 from luthier.train.seams import Watch
 from luthier.types import Example
 
 
-def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, root: Path,
-        progress: Progress, watch: Watch | None = None, start: Artifact | None = None) -> dict[str, Any]:
+def run(folder: Path, model: Artifact, data: Artifact, spec: Train, *, root: Path, progress: Progress,
+        watch: Watch | None = None, start: Artifact | None = None) -> dict[str, Any]:
     """Fill `folder` (continuing what an earlier, killed call left there); returns the summary. `start` is the train
     artifact of the model to go on from."""
+    if start is not None:
+        check_start(start, model)
+    if spec.stages:
+        from luthier.train.stages import run_stages
+
+        return run_stages(folder, model, data, spec, root=root, progress=progress, watch=watch, start=start)
+    with started(spec) as where:
+        return TextRun(folder, model, read_splits(data), data, spec, root=root, where=where, progress=progress,
+                       watch=watch, start=start.path if start is not None else None).go()
+
+
+def probe(folder: Path, model: Artifact, data: Artifact, spec: Train,
+          run: Callable[[Callable[[float], float]], Found], *, root: Path, progress: Progress) -> Found:
+    """See `luthier.train.base.probe_rates`."""
+    with started(spec) as where:
+        one = TextRun(folder, model, read_splits(data), data, spec, root=root, where=where, progress=progress)
+        one.render()
+        one.prepare_learner()
+        return run(updates(one.learner, one.rendered, one.order(), spec, one.model.groups))
+
+
+@contextlib.contextmanager
+def started(spec: Train) -> Iterator[runtime.Runtime]:
+    """Threads, seeds and device of one training."""
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -44,27 +72,12 @@ def run(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train, *, 
         if where.ranks > 1:
             raise UsageError(f"luthier trains in one process for now, but {where.ranks} were launched; start it "
                              "without torchrun or accelerate launch")
-        model = open_model(model_artifact, seed=spec.seed, dtype="" if spec.precision == "auto" else spec.precision)
-        model.module.to(where.device)
-        examples = {split: read_examples(data, split) for split in ("train", "validation", "test")}
-        return _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress,
-                    watch=watch).go()
+        yield where
 
 
-def probe(folder: Path, model_artifact: Artifact, data: Artifact, spec: Train,
-          run: Callable[[Callable[[float], float]], Found], *, root: Path, progress: Progress) -> Found:
-    """See `luthier.train.base.probe_rates`."""
-    with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
-            warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        where = runtime.start()
-        model = open_model(model_artifact, seed=spec.seed, dtype="" if spec.precision == "auto" else spec.precision)
-        model.module.to(where.device)
-        examples = {split: read_examples(data, split) for split in ("train", "validation", "test")}
-        one = _Run(folder, model, examples, data, spec, root=root, where=where, progress=progress)
-        one.render()
-        one.prepare_learner()
-        return run(updates(one.learner, one.rendered, one.order(), spec, model.groups))
+def read_splits(data: Artifact) -> dict[str, list[Example]]:
+    """Prepare's examples by split."""
+    return {split: read_examples(data, split) for split in ("train", "validation", "test")}
 
 
 def updates(learner: Learner, rows: Sequence[Any], order: Any, spec: Train, groups: Mapping[str, Sequence[str]]
@@ -82,40 +95,62 @@ def updates(learner: Learner, rows: Sequence[Any], order: Any, spec: Train, grou
     return update
 
 
-class _Run:
+class TextRun:
     """The steps of a run in order; each method is one of them."""
 
-    def __init__(self, folder: Path, model: Model, examples: dict[str, list[Example]], data: Artifact, spec: Train, *,
-                 root: Path, where: runtime.Runtime, progress: Progress, watch: Watch | None = None):
-        self.folder, self.model, self.spec, self.where, self.progress = folder, model, spec, where, progress
-        self.examples, self.data, self.watch = examples, data, watch
-        self.pool = spec.replay.read(root) if spec.replay else []
-        self.contract = contract.Contract(folder)
+    def __init__(self, folder: Path, model: Artifact, examples: dict[str, list[Example]], data: Artifact, spec: Train,
+                 *, root: Path, where: runtime.Runtime, progress: Progress, watch: Watch | None = None,
+                 start: Path | None = None):
+        """`start` is the folder of the earlier run to go on from."""
+        self.folder, self.spec, self.where, self.progress = folder, spec, where, progress
+        self.examples, self.data, self.watch, self.root = examples, data, watch, root
         if not examples["train"]:
             raise DataError(f"{data.path} holds no train examples; check what prepare dropped, and why")
+        self.begun = begin(model, start, seed=spec.seed, device=where.device,
+                           dtype="" if spec.precision == "auto" else spec.precision)
+        self.model = self.begun.model
+        self.pools = pools(spec.replays, self.begun.past, examples["train"],
+                           examples["validation"] + examples["test"], root=root, progress=progress)
+        self.pool = [example for _, rows in self.pools for example in rows]
+        self.lwf = self._lwf()
+        self.contract = contract.Contract(folder)
 
-    def go(self) -> dict[str, Any]:
+    def _lwf(self) -> Any:
+        """The regularizer that teaches tokens, where there is something to teach."""
+        one = next((one for one in self.spec.regularizers if one.kind == "lwf"), None)
+        if one is not None and self.begun.past is None and not self.pool:
+            self.progress.say("  lwf has nothing to protect yet: training begins from a base model, and nothing is "
+                              "replayed")
+            return None
+        return one
+
+    def go(self, before: Callable[[TextRun], None] = lambda run: None) -> dict[str, Any]:
+        """Train, and leave the best weights in the model. `before` sees the run when it is about to begin."""
         self.render()
         self.check_data()
         self.prepare_learner()
         self.check_updates()
+        before(self)
         memory = self.fit()
         return self.finish(memory)
 
     def render(self) -> None:
         """Tokenise everything that will pass through the model."""
-        system = self.model.task.system
-        own = self.examples["train"] + self.pool
-
-        def tokens(rows: Sequence[Example]) -> list[Rendered]:
-            return [render(self.model.tokenizer, row, stop_id=self.model.stop_ids[0], system=system) for row in rows]
-
-        self.whole = tokens(own)
+        own = len(self.examples["train"])
+        self.whole = self._tokens(self.examples["train"] + self.pool)
+        if self.lwf is not None:  # what is replayed is there to be kept; without it, the new rows must do
+            self.whole = [replace(example, taught=at >= own or not self.pool) for at, example in enumerate(self.whole)]
         self.rendered = [example.cut(self.spec.max_length) for example in self.whole]
-        held = self.examples["validation"]
-        held = spread(held, self.spec.validation_size(self.model.task))
-        validation = [example.cut(self.spec.max_length) for example in tokens(held)]
-        self.validation = [example for example in validation if example.num_supervised]
+        self.validation = self.held_rows(self.examples["validation"])
+
+    def _tokens(self, rows: Sequence[Example]) -> list[Rendered]:
+        model = self.model
+        return [render(model.tokenizer, row, stop_id=model.stop_ids[0], system=model.task.system) for row in rows]
+
+    def held_rows(self, examples: Sequence[Example]) -> list[Rendered]:
+        """As many as a validation measures, as the model sees them."""
+        held = self._tokens(spread([*examples], self.spec.validation_size(self.model.task)))
+        return [cut for example in held if (cut := example.cut(self.spec.max_length)).num_supervised]
 
     def check_data(self) -> None:
         """Points 1 to 4, 7 and 8: before the model computes anything."""
@@ -128,7 +163,8 @@ class _Run:
             contract.check_template(tokenizer, rows, self.whole, self.model.template_note, system),
             contract.check_truncation(self.whole, self.rendered, max_length=spec.max_length,
                                       max_share=spec.max_truncated_share),
-            check_leak(self.examples["train"], self.examples["validation"] + self.examples["test"],
+            check_leak(self.examples["train"] + [row for one, rows in self.pools if one.source == PAST for row in rows],
+                       self.examples["validation"] + self.examples["test"],
                        disjoint=self.data.summary.get("disjoint", "document")),
             contract.check_labels(),
         )
@@ -152,19 +188,31 @@ class _Run:
         if not parameters:
             raise ModelError(f"{self.model.name} has no parameter that may train")
         optimizer = MasterAdamW(parameters, weight_decay=spec.weight_decay)
-        self.learner = Learner(module, self.path.objective, optimizer, self.where,
-                               feed=TextFeed(layout, spec.pass_tokens), clip_norm=spec.clip_norm)
+        if self.begun.folder is not None:
+            restore_weights(optimizer, self.begun.folder)
+        objective: Any = self.path.objective
+        if self.lwf is not None:
+            objective = TokenDistillation(objective, module, strength=self.lwf.strength,
+                                          temperature=self.lwf.temperature)
+        self.learner = Learner(module, objective, optimizer, self.where, feed=TextFeed(layout, spec.pass_tokens),
+                               clip_norm=spec.clip_norm)
         if spec.packing == "auto" and layout == "packed" and self._packing().state == "violated":
             self.learner.feed.layout = "buckets"  # a family whose other layers mix neighbours, such as a convolution
-        self.learner.penalties = {
-            one.kind: penalty for one in spec.regularizers if (penalty := one.bind(self.setting())) is not None}
+        self.learner.penalties = {}
+        for one in spec.regularizers:
+            if one.teaches():
+                continue
+            if one.needs_past and self.begun.past is None:
+                self.progress.say(f"  {one.kind} has nothing to protect yet: training begins from a base model")
+            elif (penalty := one.bind(self.setting())) is not None:
+                self.learner.penalties[one.kind] = penalty
 
     def setting(self) -> Setting:
-        """What regularizers read."""
+        """What regularizers read. One row of its passes is one example: gradients of examples can be told apart."""
         own = len(self.examples["train"])
         return Setting(model=self.model, rows=self.rendered[:own], replayed=self.rendered[own:],
-                       objective=self.path.objective, passes=self.learner.feed.passes, progress=self.progress,
-                       seed=self.spec.seed)
+                       objective=self.path.objective, passes=TextFeed("buckets", self.spec.pass_tokens).passes,
+                       past=self.begun.past, root=self.root, progress=self.progress, seed=self.spec.seed)
 
     def _packing(self) -> contract.Finding:
         return contract.check_packing(self.learner, self.probe)
@@ -257,10 +305,11 @@ class _Run:
 
     def order(self) -> Order:
         """Which examples form which update."""
-        num_own, replay = len(self.examples["train"]), self.spec.replay
-        return Order(lengths=tuple(len(example.ids) for example in self.rendered), num_replay_pool=len(self.pool),
-                     num_replay=replay.count(num_own) if replay else 0, seed=self.spec.seed,
-                     batch_size=self.spec.update_size(self.model.task), layout=self.learner.feed.layout)
+        return Order(lengths=tuple(len(example.ids) for example in self.rendered),
+                     pools=tuple(len(rows) for _, rows in self.pools),
+                     replayed=tuple(counts([one for one, _ in self.pools], len(self.examples["train"]))),
+                     batch_size=self.spec.update_size(self.model.task), seed=self.spec.seed,
+                     layout=self.learner.feed.layout)
 
     def moving(self, steps: streams.Steps) -> streams.Steps:
         """Point 9 after the first update, also the first after a resume: what should move moved, nothing else did."""
@@ -277,6 +326,8 @@ class _Run:
         """Write the best weights in the method's format and sum the run up."""
         tensors, _ = streams.read_tensors(self.folder / streams.BEST)
         self.model.method.save(self.model.module, tensors, self.folder / "best")
+        self.learner.optimizer.set_weights(tensors)
+        self.remember()
         for name in (streams.CHECKPOINT, streams.BEST):
             (self.folder / name).unlink(missing_ok=True)
         summary = {
@@ -284,6 +335,8 @@ class _Run:
             "best_step": memory.best_step, "validation_before": memory.first_loss, "validation_best": memory.best_loss,
             "stopped_early": memory.step < self.total, "train_examples": len(self.examples["train"]),
             "validation_examples": len(self.validation), "replay_examples": len(self.pool),
+            "replayed_per_epoch": {one.source: number for (one, _), number in zip(
+                self.pools, self.order().replayed, strict=True)},
             "tokens": memory.tokens, "supervised_tokens": memory.supervised,
             "tokens_per_cpu_s": round(memory.tokens / max(memory.cpu_s, 1e-9), 1),
             "train_cpu_s": round(memory.cpu_s, 1), "train_s": round(memory.wall_s, 1),
@@ -296,12 +349,26 @@ class _Run:
         }
         write_json(self.folder / "environment.json", environment(self.where))
         if memory.first_loss is not None and memory.best_step == 0:
-            summary["note"] = "no update lowered the validation loss, so the untrained weights were kept"
+            kept = "untrained weights" if self.begun.folder is None else "weights that training began with"
+            summary["note"] = f"no update lowered the validation loss, so the {kept} were kept"
             self.progress.say(f"  {summary['note']}; check the data, or lower train.learning_rate")
         elif memory.best_loss is not None:
             self.progress.say(f"  validation loss {memory.first_loss:.3f} → {memory.best_loss:.3f} "
                               f"(best after update {memory.best_step} of {memory.step})")
         return summary
+
+
+    def remember(self) -> None:
+        """Write what the next training that begins from this model finds; the model has its final weights."""
+        self.model.module.eval()
+
+        def loss(example: Example) -> float:
+            row = replace(self._tokens([example])[0].cut(self.spec.max_length), weight=1.0)
+            return self.learner.evaluate([row]) if row.num_supervised else 0.0
+
+        memory = remember(self.setting(), self.spec, examples=self.examples["train"], loss=loss)
+        if memory:
+            save_past(self.folder / FOLDER, **memory)
 
 
 def spread(rows: list[Any], most: int) -> list[Any]:
@@ -316,37 +383,6 @@ def _probe(examples: Sequence[Rendered], pass_tokens: int) -> list[Rendered]:
     order = sorted(examples, key=lambda example: (len(example.ids), example.id))
     chosen = [order[round(share * (len(order) - 1))] for share in (0.0, 0.15, 0.3, 0.5)]
     return list({example.id: example for example in chosen}.values())
-
-
-def frozen_hash(module: Any) -> str:
-    """Hash of all parameters and buffers that must not change."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if not tensor.requires_grad:
-            found.update(name.encode())
-            found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
-
-
-def check_groups(model: Model, before: dict[str, torch.Tensor], learner: Learner, frozen: str,
-                 step: int, rate: float) -> contract.Finding:
-    """Point 9: every layer group moved in the first update, and the frozen weights are bit-identical."""
-    after = learner.optimizer.weights()
-    rates = learner.optimizer.factors()
-    shrink = {name: 1 - rate * rates[name] * decay for name, decay in learner.optimizer.decays().items()}
-    moving = {name for name, old in before.items()  # weight decay alone shrinks a matrix that learns nothing
-              if not torch.equal(after[name], old) and not torch.equal(after[name], old * shrink[name])}
-    active = {group: names for group, names in model.groups.items() if any(rates[name] for name in names)}
-    still = [group for group, names in active.items() if not any(name in moving for name in names)]
-    moved = len(moving)
-    facts = {"groups": len(model.groups), "moved": moved, "trainable": len(before), "step": step}
-    if still:
-        return contract.Finding(9, "violated", f"update {step} moved nothing in {', '.join(still[:5])}; these weights "
-                                "are meant to train", facts)
-    if frozen_hash(model.module) != frozen or any(name in moving for name, factor in rates.items() if not factor):
-        return contract.Finding(9, "violated", f"update {step} changed weights that are frozen", facts)
-    return contract.Finding(9, "kept", f"update {step} moved all {len(active)} layer groups that learn "
-                            f"({moved} of {len(before)} tensors); frozen weights are bit-identical", facts)
 
 
 def environment(where: runtime.Runtime) -> dict[str, Any]:
