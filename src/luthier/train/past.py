@@ -41,6 +41,10 @@ class Past:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else memory.json says."""
 
+    def store_seed(self, otherwise: int) -> int:
+        """The seed that the store of rows was begun with; `otherwise` where none was."""
+        return int(self.facts.get("store_seed", otherwise))
+
     def but(self, **changes: Any) -> Past:
         return replace(self, **changes)
 

@@ -1,8 +1,14 @@
-"""Reservoir sampling (Vitter 1985): every row that was ever offered is in the store with the same chance."""
+"""Reservoir sampling (Vitter 1985): every row that was ever offered is in the store with the same chance.
+
+Differs from his algorithm R: every row draws a lot once, by hash of its id, and the smallest lots stay (as in Efraimidis
+& Spirakis 2006 with equal weights). The law is the same, and it also holds where the same row is learned twice, where
+the size shrinks, and in whatever order rows come.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from luthier.plugins import register
 from luthier.train.keeps import KEEPS, Candidates, Keep
@@ -12,16 +18,11 @@ from luthier.train.keeps import KEEPS, Candidates, Keep
 class Reservoir(Keep):
     """An even sample of all rows ever learned from, however many trainings ago."""
 
+    reads_losses: ClassVar[bool] = False
+
     def choose(self, rows: Candidates) -> Sequence[int]:
         import numpy as np
 
-        rng = np.random.default_rng([rows.seed, 11])
-        seen = rows.num_seen - (len(rows.ids) - rows.num_old)
-        kept = list(range(rows.num_old))
-        for at in range(rows.num_old, len(rows.ids)):
-            seen += 1
-            if len(kept) < self.size:
-                kept.append(at)
-            elif (place := int(rng.integers(seen))) < self.size:
-                kept[place] = at
-        return sorted(kept[: self.size])
+        from luthier.train.keeps._order import lots
+
+        return sorted(int(at) for at in np.argsort(lots(rows.ids, rows.seed), kind="stable")[: self.size])
