@@ -71,15 +71,18 @@ def check_cut(model: LabelModel, examples: Sequence[Example], rows: Sequence[Row
     return _finding(4, share <= max_share, text, cut=cut, lost=lost, share=share)
 
 
-def check_class_labels(model: LabelModel, train: Sequence[Example], held: Sequence[Example]) -> Finding:
-    """Point 8: every label occurs in train, and no held-out row has one that does not."""
+def check_class_labels(model: LabelModel, train: Sequence[Example], held: Sequence[Example], *,
+                       learned: Sequence[str] = ()) -> Finding:
+    """Point 8: every label occurs in train, or is among those that the model `learned` before (names of its outputs),
+    and no held-out row has one that does not."""
     if model.task.type == "embed":
         return Finding(8, "does not apply", "matching texts have no class labels", {})
     counts = Counter(label for example in train for label in names_of(example))
     wanted = [label for label in dict.fromkeys(name.partition("-")[2] if model.task.type == "tag" else name
                                                for name in model.labels) if label]
-    absent = [label for label in wanted if not counts[label]]
-    unseen = sorted({label for example in held for label in names_of(example)} - set(counts))
+    before = {name.partition("-")[2] if model.task.type == "tag" else name for name in learned}
+    absent = [label for label in wanted if not counts[label] and label not in before]
+    unseen = sorted({label for example in held for label in names_of(example)} - set(counts) - before)
     if unseen:
         where = next(e.origin.where for e in held if unseen[0] in names_of(e))
         return _finding(8, False, f"held-out rows have {len(unseen)} labels that no train row has, such as "
@@ -88,6 +91,9 @@ def check_class_labels(model: LabelModel, train: Sequence[Example], held: Sequen
         return _finding(8, False, f"{len(absent)} of {len(wanted)} labels have no train row: {', '.join(absent[:5])}; "
                         "add rows or take them out of task.labels", absent=absent)
     ordered = counts.most_common()
+    if resting := [label for label in wanted if not counts[label]]:
+        return _finding(8, True, f"{len(wanted) - len(resting)} of {len(wanted)} labels occur in train; the model "
+                        f"learned the others before, such as '{resting[0]}'", counts=dict(counts))
     return _finding(8, True, f"all {len(wanted)} labels occur in train, from {ordered[-1][1]:,} times "
                     f"('{ordered[-1][0]}') to {ordered[0][1]:,} ('{ordered[0][0]}')", counts=dict(counts))
 
@@ -95,13 +101,8 @@ def check_class_labels(model: LabelModel, train: Sequence[Example], held: Sequen
 def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: Path) -> Finding:
     """Point 7: no held-out row shares a document or a group with train, nor repeats its text or image (by the rule that
     `prepare` removes them by)."""
-    from luthier.models.sources import file_hash
-    from luthier.prepare.base import TOGETHER
-    from luthier.prepare.label_build import near_repeats, same_words
-
-    def origins(example: Example) -> set[str]:
-        group = example.groups.get(TOGETHER)
-        return {*example.origin.documents, *([group] if group else [])}
+    from luthier.prepare.label_build import near_repeats
+    from luthier.train.labelled.replayed import content_of, origins
 
     seen = {origin for example in train for origin in origins(example)}
     by_origin = [example for example in held if seen & origins(example)]
@@ -109,11 +110,9 @@ def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: P
         return _finding(7, False, f"{len(by_origin)} held-out rows come from a document or group that is also trained "
                         f"on, such as {by_origin[0].origin.where}; run prepare again", by_origin=len(by_origin))
 
-    def key(example: Example) -> str:
-        return file_hash(root / example.image) if example.image else same_words(example)
-
-    same = {key(example): example for example in held}
-    copies = [(at, same[found], 1.0, "same") for at, example in enumerate(train) if (found := key(example)) in same]
+    same = {content_of(example, root): example for example in held}
+    copies = [(at, same[found], 1.0, "same") for at, example in enumerate(train)
+              if (found := content_of(example, root)) in same]
     copies = copies or list(near_repeats([*enumerate(train)], held))
     if copies:
         at, other, share, _ = copies[0]

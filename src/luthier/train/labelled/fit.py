@@ -102,9 +102,15 @@ class _Fit:
             checks.check_cut(model, job.train, self.rows, max_share=self.spec.max_truncated_share),
             checks.check_row_leak(job.train, [*job.validation, *job.test], root=job.root) if job.look_for_leaks else
             contract.Finding(7, "does not apply", "looked for once, before the rows were divided further", {}),
-            checks.check_class_labels(model, job.train, [*job.validation, *job.test]) if job.check_labels else
+            checks.check_class_labels(model, job.train, [*job.validation, *job.test],
+                                      learned=self._learned()) if job.check_labels else
             contract.Finding(8, "does not apply", "looked for once, before the rows were divided by task", {}))
         self.contract.enforce()
+
+    def _learned(self) -> tuple[str, ...]:
+        """Outputs that the model had learned when training began from it."""
+        past = self.job.past
+        return () if past is None else past.labels or past.open().labels
 
     def prepare(self) -> None:
         """The head's beginning, the learner, and points 5, 6 and 10."""
