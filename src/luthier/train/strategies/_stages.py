@@ -113,7 +113,7 @@ def _stage(job: Job, tasks: Tasks, way: Way, at: int, past: Past | None, *, labe
     so_far = tasks.names[: at + 1] if way.choose_by == "all" else (name,)
     held = [example for example in job.validation if tasks.of(example) in so_far]
     own = {example.id for example in train}
-    replay = [] if job.spec.replay is None or past is None else [
+    replay = [] if not job.spec.replay or past is None else [
         example for example in past.rows if example.id not in own and not set(example.labels or ()) - set(labels)]
     parts: dict[str, Sequence[str]] = {}
     part_of: dict[str, str] = {}

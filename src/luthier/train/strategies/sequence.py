@@ -97,7 +97,7 @@ class TaskSequence(Spec):
         if task.type not in ("classify", "image") or task.multi_label:
             what = "rows with several labels" if task.multi_label else f"the task '{task.type}'"
             raise SpecError(f"train.strategy: sequence is for classes, one a row (classify, image), not for {what}")
-        if job.spec.replay is not None and job.spec.keep is None:
+        if job.spec.replay and job.spec.keep is None:
             raise SpecError("train.replay mixes in rows that earlier stages stored, and nothing is stored; set "
                             "train.keep, such as {kind: reservoir, size: 200}, or remove train.replay")
         if self.heads == "own" and job.spec.mix is not None:
