@@ -171,7 +171,8 @@ def remember(setting: Setting, spec: Train, *, examples: Sequence[Example],
         return {}
     past, own = setting.past, {example.id for example in examples}
     seen = (past.facts.get("seen", 0) if past is not None else 0) + len(examples)
-    found: dict[str, Any] = {"kept": kept, "facts": {"seen": seen}}
+    seed = setting.seed if past is None else past.store_seed(setting.seed)
+    found: dict[str, Any] = {"kept": kept, "facts": {"seen": seen, "store_seed": seed}}
     if spec.keep is not None:
         old = [example for example in past.rows if example.id not in own] if past is not None else []
         rows = [*old, *examples]
@@ -183,7 +184,7 @@ def remember(setting: Setting, spec: Train, *, examples: Sequence[Example],
                     bar.advance(1)
         chosen = spec.keep.choose(Candidates(
             ids=[example.id for example in rows], num_old=len(old), num_seen=seen, classes=sources(rows), losses=each,
-            margins=-each, seed=setting.seed))
+            margins=-each, seed=seed))
         found["rows"] = [rows[int(at)] for at in chosen]
     return found
 

@@ -34,8 +34,8 @@ class Candidates:
     losses: np.ndarray
     """float32 [rows]: the finished model's loss on each, in nats."""
     margins: np.ndarray
-    """float32 [rows]: log-odds between the likeliest class and the next (0 is the border); the smallest of a row's where
-    several classes may apply, or every token has one; tasks without classes have the negative loss here."""
+    """float32 [rows]: log-odds between the likeliest class and the next (0 is the border); the smallest of a row's
+    where several classes may apply, or every token has one; tasks without classes have the negative loss here."""
     seed: int
     """The same for all trainings that a store goes through, so that a row's lot is drawn once."""
 

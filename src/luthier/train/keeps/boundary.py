@@ -1,4 +1,4 @@
-"""The rows nearest to the decision: margin sampling (Scheffer et al. 2001), turned to the choice of what to rehearse."""
+"""The rows nearest to the decision: margin sampling (Scheffer et al. 2001), turned to what is worth rehearsing."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ class Boundary(Keep):
 
     def refuse_misfits(self, task: Task) -> None:
         if task.type not in ("classify", "image", "tag"):
-            raise SpecError(f"train.keep: 'boundary' looks for rows between two classes, and the task '{task.type}' has "
-                            f"none; take {'hardest or ' if not task.labelled else ''}reservoir")
+            raise SpecError("train.keep: 'boundary' looks for rows between two classes, and the task "
+                            f"'{task.type}' has none; take {'hardest or ' if not task.labelled else ''}reservoir")

@@ -53,5 +53,5 @@ class Hardest(Keep):
 
     def refuse_misfits(self, task: Task) -> None:
         if task.type == "embed":
-            raise SpecError("train.keep: 'hardest' goes by each row's loss, and in the task 'embed' that depends on the "
-                            "other rows of its batch; take reservoir")
+            raise SpecError("train.keep: 'hardest' goes by each row's loss, and in the task 'embed' that depends on "
+                            "the other rows of its batch; take reservoir")

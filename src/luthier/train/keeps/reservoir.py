@@ -1,8 +1,8 @@
 """Reservoir sampling (Vitter 1985): every row that was ever offered is in the store with the same chance.
 
-Differs from his algorithm R: every row draws a lot once, by hash of its id, and the smallest lots stay (as in Efraimidis
-& Spirakis 2006 with equal weights). The law is the same, and it also holds where the same row is learned twice, where
-the size shrinks, and in whatever order rows come.
+Differs from his algorithm R: every row draws a lot once, by hash of its id, and the smallest lots stay (as in
+Efraimidis & Spirakis 2006 with equal weights). The law is the same, and it also holds where the same row is learned
+twice, where the size shrinks, and in whatever order rows come.
 """
 
 from __future__ import annotations

@@ -49,7 +49,10 @@ class Job:
     """Everything that one fit needs. Change it with `but`."""
 
     open: Callable[[int], LabelModel]
-    """The base model with a fresh head, for a seed."""
+    """The base model with a fresh head, for a seed; where training begins from an earlier model, that one with outputs
+    for the data's labels."""
+    fresh: Callable[[int], LabelModel] | None = None
+    """The base model with a fresh head in either case; None: `open` gives it."""
     train: Sequence[Example]
     """Rows with their right answers; an example's `weight` counts in the loss."""
     validation: Sequence[Example]

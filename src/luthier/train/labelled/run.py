@@ -21,6 +21,7 @@ from luthier.train import runtime
 from luthier.train.base import Found, Train
 from luthier.train.labelled.base import Job
 from luthier.train.labelled.fit import fit_once, probe_once
+from luthier.train.labelled.replayed import replayable, still_valid
 from luthier.train.past import FOLDER, load_past, save_past
 from luthier.train.run import environment
 from luthier.train.seams import Watch
@@ -34,7 +35,7 @@ def run_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train, *, 
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        job = _job(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=watch,
+        job = job_of(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=watch,
                    start=start)
         fitted = fit_once(job) if spec.strategy is None else spec.strategy.run(fit_once, job)
         save_label_model(fitted.model, folder / "best")
@@ -58,11 +59,12 @@ def probe_labelled(folder: Path, model: Artifact, data: Artifact, spec: Train,
     with runtime.settings(threads=spec.threads, deterministic=spec.deterministic, seed=spec.seed), \
             warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        return probe_once(_job(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=None), run)
+        job = job_of(folder, model, data, spec, cache=cache, root=root, progress=progress, watch=None)
+        return probe_once(job, run)
 
 
-def _job(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path, progress: Progress,
-         watch: Watch | None, start: Artifact | None = None) -> Job:
+def job_of(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: Cache, root: Path,
+           progress: Progress, watch: Watch | None, start: Artifact | None = None) -> Job:
     """The training that the artifacts and the spec describe."""
     labels = read_labels(data)
     train = read_examples(data, "train")
@@ -83,23 +85,29 @@ def _job(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache: C
             processor.root, processor.cache = root, Cache(cache.folder.with_name("decoded"))
         return found
 
+    def fresh(seed: int) -> LabelModel:
+        return rooted(open_label_model(model, labels, seed=seed, max_length=spec.max_length, texts=texts))
+
     def opened(seed: int) -> LabelModel:
         if start is None:
-            return rooted(open_label_model(model, labels, seed=seed, max_length=spec.max_length, texts=texts))
+            return fresh(seed)
         before = load_label_model(start.path / "best")
         return rooted(grown(before, labels, method=Opening.read(model).method, seed=seed))
 
-    past, replay = None, []
+    validation = [example for example in read_examples(data, "validation") if usable(example)]
+    test = read_examples(data, "test")
+    past, replay, none_kept = None, [], True
     if start is not None:
-        past = load_past(start.path / FOLDER, lambda: rooted(load_label_model(start.path / "best")))
-    if spec.replay is not None:
-        if past is None or not past.rows:
-            progress.say("  nothing to replay: the model that training begins from kept no rows (train.keep)")
-        else:
-            own = {example.id for example in known}
-            replay = [example for example in past.rows if example.id not in own
-                      and not set(example.labels or ()) - set(labels)]
-    return Job(open=opened, train=known, unlabelled=[example for example in train if not example.labelled],
-               validation=[example for example in read_examples(data, "validation") if usable(example)],
-               test=read_examples(data, "test"), spec=spec, folder=folder, cache=cache, root=root, progress=progress,
+        kept = load_past(start.path / FOLDER, lambda: rooted(load_label_model(start.path / "best")))
+        past = kept.but(rows=still_valid(kept.rows, known, task=task, root=root))
+        none_kept = not kept.rows
+        if spec.replay is not None:
+            replay = replayable(past.rows, [*validation, *test], labels, task=task, root=root, progress=progress)
+    if spec.replay is not None and not replay:
+        why = "training begins from a base model" if past is None else \
+            "the model that training begins from kept no rows (train.keep)" if none_kept else \
+            "every stored row is learned now anyway, is held out now, or has a label that the data no longer has"
+        progress.say(f"  nothing is replayed: {why}")
+    return Job(open=opened, fresh=fresh, train=known, unlabelled=[example for example in train if not example.labelled],
+               validation=validation, test=test, spec=spec, folder=folder, cache=cache, root=root, progress=progress,
                watch=watch, seed=spec.seed, past=past, replay=replay, warm=start is None)
