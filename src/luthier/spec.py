@@ -34,7 +34,7 @@ class Spec(BaseModel):
     @classmethod
     def field_help(cls) -> dict[str, str]:
         """Field → its docstring."""
-        return field_help(cls)
+        return {name: text for name, text in field_help(cls).items() if name in cls.model_fields}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
