@@ -14,6 +14,7 @@ from torch import nn
 from luthier.adapt.backbones.image_processor import ImageProcessor
 from luthier.adapt.backbones.keras_image import KerasImage, keras_on_torch
 from luthier.adapt.backbones.keras_tensorflow import to_saved_model
+from luthier.adapt.columns import ProgressiveNetwork
 from luthier.adapt.ensemble import EnsembleNetwork
 from luthier.adapt.network import LabelModel
 from luthier.errors import ModelError, UsageError
@@ -63,6 +64,9 @@ def _assemble(model: LabelModel) -> Any:
     if isinstance(model.module, EnsembleNetwork):
         raise ModelError(f"'{model.name}' is an ensemble, and a Keras form would be one member's; release it as ONNX, "
                          "or train with strategy ensemble and distill: true")
+    if isinstance(model.module, ProgressiveNetwork):
+        raise ModelError(f"'{model.name}' has several columns, and a Keras form would be one of them; serve the folder "
+                         "that Luthier releases")
     if not isinstance(backbone, KerasImage):
         raise ModelError(f"'{model.name}' is not a Keras network, so it has no Keras form; release it as ONNX instead")
     backbone.describe()  # marks every layer as trainable, as the exported model should be

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from luthier.adapt.columns import ProgressiveNetwork
 from luthier.adapt.ensemble import EnsembleNetwork
 from luthier.adapt.labelled import outputs_of
 from luthier.adapt.network import LabelModel
@@ -20,9 +21,13 @@ def grown(model: LabelModel, labels: Sequence[str], *, method: object = None, se
     An output that it had keeps its row of the head bit for bit, wherever it comes to stand; a new one begins with small
     random weights (std 0.02) and the mean of the old biases, so that it neither attracts nor repels all inputs. An
     output whose label the data no longer has is dropped. `method` LoRA puts fresh adapters beside the weights. Changes
-    the model's network in place. ModelError for an ensemble, which has no one set of weights to go on from.
+    the model's network in place. ModelError for an ensemble, which has no one set of weights to go on from, and
+    for a progressive network, whose columns stay as they are.
     """
     network = model.module
+    if isinstance(network, ProgressiveNetwork):
+        raise ModelError(f"{model.name} has columns, which never change; it learns something new by another column: "
+                         "set train.strategy: {kind: progressive}")
     if isinstance(network, EnsembleNetwork):
         raise ModelError(f"{model.name} is an ensemble, and training cannot go on from several models at once; release "
                          "one model (train.strategy: distill) to update it later")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from luthier.adapt import ensemble
+from luthier.adapt import columns, ensemble
 from luthier.adapt.backbones.base import Backbone, read_config
 from luthier.adapt.backbones.static import FAMILY as STATIC
 from luthier.adapt.backbones.static import open_static, restore_static
@@ -185,7 +185,9 @@ def save_label_model(model: LabelModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     network = model.module
     with tell_disk_trouble(folder):
-        state = model.method.merged_state(network) if model.method.kind == "lora" else network.state_dict()
+        progressive = network if isinstance(network, columns.ProgressiveNetwork) else None
+        merges = model.method.kind == "lora" and progressive is None  # adapters of columns stay beside the base
+        state = model.method.merged_state(network) if merges else network.state_dict()
         tensors: dict[str, torch.Tensor] = {}
         seen: dict[int, str] = {}
         several = network if isinstance(network, ensemble.EnsembleNetwork) else None
@@ -201,6 +203,7 @@ def save_label_model(model: LabelModel, folder: Path) -> None:
             "format": 1, "task": model.task.dump(), "labels": list(model.labels), "name": model.name,
             "head": network.spec.dump(), "pooling": network.pooling, "temperature": model.temperature,
             **({"parts": {name: list(names) for name, names in model.parts.items()}} if model.parts else {}),
+            **({} if progressive is None else {"columns": columns.describe(progressive)}),
             **({} if several is None else {"ensemble": ensemble.describe(several)})})
 
 
@@ -215,10 +218,13 @@ def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
     task = Task(**facts["task"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        told = facts.get("ensemble")
-        count = len(told["members"]) if told and not told["shared"] else 1
+        told, progressive = facts.get("ensemble"), facts.get("columns")
+        count = len(told["members"]) if told and not told["shared"] else \
+            len(progressive["each"]) if progressive and not progressive["shared"] else 1
         backbones = [restore_backbone(folder, dtype=dtype) for _ in range(count)]
-    if told:
+    if progressive:
+        network = columns.restore(progressive, backbones, task)
+    elif told:
         network = ensemble.restore(told, backbones, task, len(facts["labels"]))
     else:
         network = Network(backbones[0], task, outputs=len(facts["labels"]), head=Head(**facts["head"]),

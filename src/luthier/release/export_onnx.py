@@ -39,6 +39,11 @@ def export_onnx(model: LabelModel, file: Path, examples: Sequence[Example]) -> d
     """
     import torch
 
+    from luthier.adapt.columns import ProgressiveNetwork
+
+    if isinstance(model.module, ProgressiveNetwork):
+        raise ModelError("release.onnx: a progressive network sends each row to a column of its own, which an ONNX "
+                         "graph cannot do; set release.onnx to false")
     for package in ("onnx", "onnxscript", "onnxruntime"):
         need(package, extra="onnx")
     rows = model.rows([replace(example, target=None) for example in examples], targets=False)

@@ -135,6 +135,8 @@ class Explainer:
         network: Any = self.model.module
         if len(getattr(network, "members", ())) > 1 and not network.shared:  # no path through several embedding tables
             _no_path("is an ensemble whose members have embeddings of their own")
+        if hasattr(network, "columns"):
+            _no_path("sends each text to a column of its own")
         tokenizer: Any = getattr(self.model.processor, "tokenizer", None) or _no_path("counts whole words")
         table = network.backbone.model.get_input_embeddings()
         ids = torch.tensor(asked.row.data)

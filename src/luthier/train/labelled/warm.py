@@ -81,6 +81,9 @@ def warm_head(model: LabelModel, train: np.ndarray, rows: Sequence[Row], validat
     those of classes that are new to a head that knows others; the regression is among them alone."""
     from luthier.train.labelled.score import score_labels
 
+    own = getattr(model.module, "own", None)
+    if own is not None:  # a column's head stands on its own features, and reads the others' beside them
+        train, validation = own(train), own(validation)
     several = model.task.multi_label
     if only is not None:
         return _warm_new(model, train, rows, only)
