@@ -53,7 +53,7 @@ def open_champion(project: Project) -> Champion:
         return find(project.store, lineage.get(stage, ""))
 
     data = artifact(STAGE if STAGE in lineage else "prepare")
-    run, model = artifact("train"), artifact("adapt")
+    run, model = artifact("blend") or artifact("train"), artifact("adapt")
     for name, found in (("data", data), ("training", run), ("base model", model)):
         if found is None:
             raise StoreError(f"release {record.label} cannot be updated: its {name} is no longer in "
