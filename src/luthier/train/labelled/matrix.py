@@ -28,11 +28,12 @@ def right_answers(logits: np.ndarray, targets: np.ndarray, open_to: np.ndarray |
     return np.where(known.any(-1), said == targets[None], np.nan)
 
 
-def answers_by_mode(logits: np.ndarray, targets: np.ndarray, tasks: np.ndarray, labels_of: np.ndarray
-                    ) -> dict[str, np.ndarray]:
-    """`right_answers` in both modes. tasks int [rows]: each row's task; labels_of bool [tasks, classes]."""
+def answers_by_mode(logits: np.ndarray, targets: np.ndarray, tasks: np.ndarray, labels_of: np.ndarray,
+                    named: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """`right_answers` in both modes. tasks int [rows]: each row's task; labels_of bool [tasks, classes]; `named` are
+    the logits of a model that answers otherwise when it is told the task (a progressive network)."""
     return {"class_incremental": right_answers(logits, targets),
-            "task_incremental": right_answers(logits, targets, labels_of[tasks])}
+            "task_incremental": right_answers(logits if named is None else named, targets, labels_of[tasks])}
 
 
 def matrix_of(right: np.ndarray, tasks: np.ndarray, num_tasks: int) -> np.ndarray:
@@ -52,15 +53,16 @@ def table(values: np.ndarray) -> list[list[float | None]]:
 
 
 def told(logits: np.ndarray, targets: np.ndarray, tasks: np.ndarray, *, names: Sequence[str],
-         labels: Mapping[str, Sequence[str]], outputs: Sequence[str], has_start: bool) -> dict[str, Any]:
+         labels: Mapping[str, Sequence[str]], outputs: Sequence[str], has_start: bool,
+         named: np.ndarray | None = None) -> dict[str, Any]:
     """What `matrix.json` says: R by mode, the rows behind each column, and the start where the first stage of `logits`
-    is the model before the first task."""
+    is the model before the first task; `named` as in `answers_by_mode`."""
     labels_of = np.array([np.isin(outputs, [*labels[name]]) for name in names])
     found: dict[str, Any] = {
         "tasks": [*names], "labels": {name: [*labels[name]] for name in names}, "measure": "accuracy",
         "n": [int((tasks == at).sum()) for at in range(len(names))], "matrix": {}, "start": None}
     starts = {}
-    for mode, right in answers_by_mode(logits, targets, tasks, labels_of).items():
+    for mode, right in answers_by_mode(logits, targets, tasks, labels_of, named).items():
         values = table(matrix_of(right, tasks, len(names)))
         if has_start:
             starts[mode], values = values[0], values[1:]
