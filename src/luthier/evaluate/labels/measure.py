@@ -15,6 +15,7 @@ from luthier.evaluate.labels.bench import Bench, Said, open_bench
 from luthier.evaluate.labels.classes import Found, classify
 from luthier.evaluate.labels.metrics import Sets
 from luthier.evaluate.labels.outcome import compare, metrics_for, replicates, slices
+from luthier.evaluate.labels.sequence import sequence
 from luthier.evaluate.labels.verdict import ORDER
 from luthier.progress import Progress
 from luthier.store import Artifact, Store, write_json, write_text
@@ -65,6 +66,7 @@ def measure_labels(folder: Path, *, data: Artifact, model: Artifact, run: Artifa
     if "tuned" in said and "single_ms_p50" in latency:
         report["systems"]["tuned"]["latency_s"] = {"p50": latency["single_ms_p50"] / 1000,
                                                    "p95": latency["single_ms_p95"] / 1000, "n": latency["n"]}
+    report["sequence"] = sequence(bench) if found is not None else None
     report |= _class_sections(bench, found, said[focus], draws, focus) if found is not None else \
         _tag_sections(bench, said[focus], draws) if task.type == "tag" else {}
     if found is not None and found.tuned is not None:  # what serving divides the logits by

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from luthier.evaluate.labels import figures
+from luthier.evaluate.labels import figures, sequence_view
 from luthier.evaluate.labels.verdict import ABOUT, LABELS, NAMES, ORDER
 from luthier.evaluate.plots import Forest, Mark, forest
 
@@ -45,6 +45,7 @@ def render(report: Mapping[str, Any], root: Path) -> str:
         slices=_slices(report, present), gap=_gap(report), costs=_costs(report, present), rules=RULES,
         chance=_chance(report, present), thresholds=report.get("thresholds"),
         focus=LABELS[report["focus"]], rows_word=_rows_word(report),
+        sequence=sequence_view.view(report.get("sequence")),
     )
 
 
