@@ -208,6 +208,26 @@ def tune(
     _print({**tuned.result, "applied": applied}, as_json, text_of(tuned, applied))
 
 
+@app.command(rich_help_panel="Stages")
+def blend(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the proposed share into luthier.yaml, so that runs "
+                                        "release that blend.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure weights between the model that training began from and the trained one, and propose the knee (WiSE-FT,
+    LoRA scaling, soups). No training, and nothing changes without --apply."""
+    from luthier.project.apply import apply as write
+    from luthier.project.base import FILE
+    from luthier.project.blend import blends, text_of
+
+    found = blends(_open(project, settings), progress=_progress(as_json))
+    file = project if project.is_file() else project / FILE
+    written = write(file, {"blend.at": found.data["knee"]}) if apply else []
+    _print({**found.data, "folder": str(found.folder), "applied": written}, as_json, text_of(found, written))
+
+
 @app.command(rich_help_panel="Use")
 def label(
     project: ProjectDir = HERE,
@@ -329,7 +349,7 @@ def predict(
 @app.command(rich_help_panel="Look")
 def show(
     what: Annotated[str, typer.Argument(help="project, schema, kinds, releases, or a stage: ingest, prepare, index, "
-                                        "adapt, train, evaluate, release.")] = "project",
+                                        "adapt, train, blend, evaluate, release.")] = "project",
     project: ProjectDir = HERE,
     settings: Settings = None,
     as_json: Json = False,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from luthier.adapt.base import Adapt
+from luthier.blend.base import Blend
 from luthier.errors import UsageError
 from luthier.evaluate.base import Evaluate
 from luthier.index.base import Index
@@ -32,7 +33,7 @@ from luthier.task import Task
 from luthier.train.base import Train
 from luthier.tune.base import Tune
 
-STAGES = ("ingest", "prepare", "index", "adapt", "train", "evaluate", "release")
+STAGES = ("ingest", "prepare", "index", "adapt", "train", "blend", "evaluate", "release")
 FILE = "luthier.yaml"
 
 
@@ -57,6 +58,8 @@ class ProjectSpec(Spec):
     """Training and its contract."""
     tune: Tune = Tune()
     """The search for better settings, run by `luthier tune`."""
+    blend: Blend = Blend()
+    """After training: weights between the model that training began from and the trained one, against forgetting."""
     evaluate: Evaluate = Evaluate()
     """The frozen test, the comparison and the verdict."""
     release: Release = Release()
@@ -129,6 +132,10 @@ class Project:
                     raise UsageError(f"the task '{self.spec.task.type}' has no stage '{stage}': its rows are read by "
                                      "prepare; run: luthier prepare")
                 continue
+            if stage == "blend" and self.spec.blend.at is None:  # the trained model is taken as it is
+                if to == stage:
+                    raise UsageError("blend.at is null, so there is no blend to make; set it, or run: luthier blend")
+                continue
             progress.say(f"[{stage}]", stage=stage)
             if stage == "index" and not made["prepare"].summary["passages"]:
                 progress.say("  no documents, so no index; retrieval is left out")
@@ -137,10 +144,8 @@ class Project:
                 folder, fresh = self._release(made, force=force, progress=progress)
                 done = Done(stage, None, folder, fresh, time.monotonic() - began)
             else:
-                artifact = self._calls(progress)[stage](made)
-                made[stage] = artifact
+                artifact = self.make(stage, made, progress=progress)
                 done = Done(stage, artifact, artifact.path, artifact.fresh, time.monotonic() - began)
-                self._remember(stage, artifact)
             yield done
 
     def _calls(self, progress: Progress) -> dict[str, Callable[[dict[str, Artifact]], Artifact]]:
@@ -148,6 +153,7 @@ class Project:
         common: dict[str, Any] = {"store": self.store, "progress": progress}
         rooted: dict[str, Any] = {**common, "root": self.root}
         from luthier.adapt.base import adapt
+        from luthier.blend.base import blend
         from luthier.evaluate.base import evaluate
         from luthier.index.base import index
         from luthier.ingest.base import ingest
@@ -164,10 +170,18 @@ class Project:
             "index": lambda made: index(made["prepare"], spec.index, **rooted),
             "adapt": lambda made: adapt(spec.task, spec.adapt, **rooted),
             "train": lambda made: train(made["adapt"], made["prepare"], spec.train, **rooted),
+            "blend": lambda made: blend(made["train"], model=made["adapt"], data=made["prepare"], spec=spec.blend,
+                                        retention=spec.evaluate.retention, **rooted),
             "evaluate": lambda made: evaluate(data=made["prepare"], index=made.get("index"), model=made["adapt"],
-                                              run=made["train"], task=spec.task, rag=spec.rag, spec=spec.evaluate,
+                                              run=tuned_of(made), task=spec.task, rag=spec.rag, spec=spec.evaluate,
                                               **rooted),
         }
+
+    def make(self, stage: str, made: dict[str, Artifact], *, progress: Progress) -> Artifact:
+        """One stage but the last, from the artifacts of the stages that it stands on, which it joins in `made`."""
+        made[stage] = self._calls(progress)[stage](made)
+        self._remember(stage, made[stage])
+        return made[stage]
 
     def _release(self, made: dict[str, Artifact], *, force: bool, progress: Progress) -> tuple[Path, bool]:
         from luthier.release.base import release
@@ -175,7 +189,7 @@ class Project:
         spec = self.spec
         named = spec.release if spec.release.name else spec.release.but(name=spec.name)
         before = set(self.releases.glob("*/*")) if self.releases.is_dir() else set()
-        folder = release(report=made["evaluate"], run=made["train"], model=made["adapt"], index=made.get("index"),
+        folder = release(report=made["evaluate"], run=tuned_of(made), model=made["adapt"], index=made.get("index"),
                          data=made["prepare"], task=spec.task, rag=spec.rag, spec=named, store=self.store,
                          releases=self.releases, force=force, root=self.root, progress=progress)
         return folder, folder not in before
@@ -202,11 +216,16 @@ class Project:
         return found
 
 
+def tuned_of(made: Mapping[str, Artifact]) -> Artifact:
+    """What is evaluated and released as the tuned model: the blend where there is one, else the run."""
+    return made.get("blend", made["train"])
+
+
 def needed(to: str) -> list[str]:
     """The stages that `to` stands on, in order, itself last."""
     inputs: dict[str, tuple[str, ...]] = {
         "ingest": (), "prepare": ("ingest",), "index": ("prepare",), "adapt": (), "train": ("adapt", "prepare"),
-        "evaluate": ("train", "index"), "release": ("evaluate",),
+        "blend": ("train",), "evaluate": ("blend", "index"), "release": ("evaluate",),
     }
     if to not in inputs:
         raise UsageError(f"unknown stage '{to}'; stages: {', '.join(STAGES)}")

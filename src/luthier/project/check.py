@@ -105,6 +105,9 @@ def check(project: Project) -> Check:
                 "prepare" in made and not made["prepare"].summary["passages"])):
             states[stage] = "not needed"
             continue
+        if stage == "blend" and project.spec.blend.at is None:
+            states[stage] = "not needed"
+            continue
         if any(states[before] not in ("kept", "not needed") for before in needed(stage)[:-1]):
             states[stage] = "would run"
             continue
@@ -138,6 +141,8 @@ def check(project: Project) -> Check:
                               f"{units:,.0f} {unit}"))
     if project.spec.task.labelled:
         steps = [step for step in steps if step.stage not in ("ingest", "index")]
+    if project.spec.blend.at is None:
+        steps = [step for step in steps if step.stage != "blend"]
     memory, disk = _room(project)
     if disk and shutil.disk_usage(project.root).free < disk * 1e9:
         problems.append(f"the run needs about {disk:.1f} GB of disk, "

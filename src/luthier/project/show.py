@@ -50,6 +50,11 @@ def _extra(stage: str, folder: Path) -> list[str]:
         return ["", "Set aside:", *rows] if rows else []
     if stage == "prepare":
         return ["", f"Data card: {folder / 'card.html'}"]
+    if stage == "blend":
+        from luthier.blend.table import text_of
+
+        table = json.loads((folder / "pareto.json").read_text("utf-8"))
+        return ["", text_of(table), "", f"Front: {folder / 'pareto.html'}"]
     if stage == "train":
         preview = folder / "preview.html"  # labelled tasks have none: each row's loss is its label's
         return ["", (folder / "contract.txt").read_text("utf-8").rstrip(), *_suspects(folder / "suspects.json"),
@@ -95,10 +100,11 @@ def seams() -> list[Any]:
     from luthier.ingest.base import READERS
     from luthier.prepare.base import MAKERS
     from luthier.train.base import AUGMENTS, LOSSES, MIXES, PLANS, REGULARIZERS, STRATEGIES
+    from luthier.train.blends import BLENDS
     from luthier.tune.base import PRUNERS, SEARCHERS
 
-    return [READERS, MAKERS, METHODS, PLANS, LOSSES, AUGMENTS, MIXES, STRATEGIES, REGULARIZERS, SEARCHERS, PRUNERS,
-            METRICS, LABEL_METRICS]
+    return [READERS, MAKERS, METHODS, PLANS, LOSSES, AUGMENTS, MIXES, STRATEGIES, REGULARIZERS, BLENDS, SEARCHERS,
+            PRUNERS, METRICS, LABEL_METRICS]
 
 
 def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:
@@ -151,6 +157,10 @@ def headline(done: Done, project: Project) -> str:
         before, best = summary.get("validation_before"), summary.get("validation_best")
         loss = f", validation loss {before:.3f} → {best:.3f}" if before is not None and best is not None else ""
         return f"{summary['steps']} updates{loss}"
+    if done.stage == "blend":
+        new, old = summary["new"], summary["old"]
+        kept = f", old {old['trained']:.3f} → {old['blend']:.3f}" if old else ""
+        return f"a = {summary['at']:g}: new {new['metric']} {new['trained']:.3f} → {new['blend']:.3f}{kept}"
     if done.stage == "evaluate":
         return f"verdict: {summary['verdict']['choice'].replace('_', ' + ')}"
     from luthier.release.base import released_as

@@ -40,11 +40,12 @@ VERSION = 1
 REFUSED = {
     "name": "names the project", "task": "says what is learned and measured; values of different tasks cannot be "
     "compared", "tune": "is the search itself", "evaluate": "is read after training", "release": "is read after "
-    "training", "serve": "is read after training", "watch": "is read after training",
+    "training", "serve": "is read after training", "blend": "is read after training",
+    "watch": "is read after training",
     "train.max_validation_examples": "decides what is measured; values on different rows cannot be compared",
     "train.best_by": "decides what is measured",
 }
-AFTER_TRAINING = ("name", "tune", "index", "evaluate", "release", "serve", "watch", "ingest")
+AFTER_TRAINING = ("name", "tune", "index", "blend", "evaluate", "release", "serve", "watch", "ingest")
 
 
 class _Waiting(Store):

@@ -32,8 +32,8 @@ from luthier.store import Artifact, Store, _sync, _sync_tree, canonical, tell_di
 from luthier.task import Task
 from luthier.types import digest, read_jsonl
 
-__all__ = ["Check", "Gate", "Release", "ReleaseRecord", "list_releases", "live_release", "promote", "read_history",
-           "read_release", "release", "released_as", "rollback"]
+__all__ = ["Check", "Gate", "Release", "ReleaseRecord", "Succession", "list_releases", "live_release", "promote",
+           "read_history", "read_release", "release", "released_as", "rollback"]
 
 VERSION = 1
 LABEL_SYSTEMS: tuple[System, ...] = ("tuned", *UNTUNED)
@@ -106,15 +106,28 @@ class Release(Spec):
                                 "remove it")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Succession:
+    """What a release that updates another one adds to its folder."""
+
+    parent: str
+    """The release that it replaces, NAME/VERSION."""
+    compare: Artifact
+    """The comparison with it; part of the lineage."""
+    attach: Callable[[Path, int], None]
+    """Writes further files into the release folder, given that and the version."""
+
+
 def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact | None, data: Artifact, task: Task,
             rag: Rag, spec: Release, store: Store, releases: Path, force: bool = False, root: Path | None = None,
-            progress: Progress = Silent()) -> Path:
+            progress: Progress = Silent(), after: Succession | None = None) -> Path:
     """Put the tested system into `<releases>/<name>/<version>/` and make it live; returns that folder.
 
     The same inputs give the same folder again, without loading a model, and leave a rollback in place. A failed check
     is GateRefused with every failed check and its numbers: nothing is promoted, the history records it. `force`
     releases all the same and records who, why and which checks failed. ContractError (exported model is not the
-    trained one) cannot be forced. `index` None (a project without documents) leaves the retrieval systems out.
+    trained one) cannot be forced. `index` None (a project without documents) leaves the retrieval systems out; `after`
+    names the release that this one updates.
     """
     home = Path.cwd() if root is None else root
     if not spec.name:
@@ -122,7 +135,7 @@ def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact
     spec.refuse_misfits(task)
     folder = releases / spec.name
     wanted = {key: value for key, value in spec.dump().items() if key != "force_reason"}
-    lineage = _lineage(report=report, run=run, model=model, index=index, data=data)
+    lineage = _lineage(report=report, run=run, model=model, index=index, data=data, after=after)
     key = digest(canonical([VERSION, wanted, lineage, task.dump(), rag.dump()]))
     known = on_disk.find_key(folder, key)
     if known is not None and on_disk.was_live(known) and on_disk.settled(folder):
@@ -132,7 +145,8 @@ def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact
         known = on_disk.find_key(folder, key)
         if known is None:
             known = _make(folder, key=key, lineage=lineage, report=report, run=run, model=model, index=index, data=data,
-                          task=task, rag=rag, spec=spec, store=store, force=force, root=home, progress=progress)
+                          task=task, rag=rag, spec=spec, store=store, force=force, root=home, progress=progress,
+                          after=after)
         if not on_disk.was_live(known):  # new, or made by a call that was killed before it went live
             promote(known)
     record = read_release(known)
@@ -156,7 +170,7 @@ def released_as(folder: Path) -> str:
 
 def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, run: Artifact, model: Artifact,
           index: Artifact | None, data: Artifact, task: Task, rag: Rag, spec: Release, store: Store, force: bool,
-          root: Path, progress: Progress) -> Path:
+          root: Path, progress: Progress, after: Succession | None) -> Path:
     """Judge, export, check and rename; returns the finished folder (not yet live)."""
     found = _read_report(report)
     choice: System = found["verdict"]["choice"] if spec.system == "auto" else spec.system
@@ -190,9 +204,12 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
             "forced": _forced(checks, spec) if failed(checks) else None, "approved_by": spec.approved_by,
             "created": on_disk.now(), "task": task.dump(), "rag": rag.dump(), "dtype": spec.dtype, "lineage": lineage,
             "gate": [check.dump() for check in checks], "key": key, **made.record,
+            **({"parent": after.parent} if after else {}),
         }
         card = made.card(record, found)
         write_text(part / "MODEL_CARD.md", card)
+        if after is not None:
+            after.attach(part, version)
         write_json(part / on_disk.RECORD, {**record, "files": on_disk.hash_files(part)})
         _sync_tree(part)
         os.replace(part, folder / str(version))
@@ -325,10 +342,16 @@ def _encoder(index: Path) -> dict[str, Any]:
     return {"source": None if words else told["spec"]["encoder"], "fingerprint": told.get("encoder")}
 
 
-def _lineage(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact | None,
-             data: Artifact) -> dict[str, str]:
-    """Stage to `stage/id`, the documents' artifact included."""
-    found = {one.stage: f"{one.stage}/{one.id}" for one in (data, index, model, run, report) if one is not None}
+def _lineage(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact | None, data: Artifact,
+             after: Succession | None) -> dict[str, str]:
+    """Stage to `stage/id`, the documents' artifact included; an update's data names prepare's that it is made from."""
+    compared = after.compare if after is not None else None
+    found = {one.stage: f"{one.stage}/{one.id}" for one in (data, index, model, run, report, compared)
+             if one is not None}
+    if data.stage != "prepare" and "data" in data.inputs:
+        found = {"prepare": str(data.inputs["data"]), **found}
+    if run.stage == "blend":
+        found["train"] = str(run.inputs["run"])
     documents = next((value for value in data.inputs.values() if str(value).startswith("ingest/")), None)
     return {"ingest": str(documents), **found} if documents else found
 
@@ -357,4 +380,16 @@ def _made_from(run: Artifact, data: Artifact, store: Store, lineage: Mapping[str
     steps = run.summary.get("steps")
     lines.append(f"training: {steps if steps is not None else 'an unrecorded number of'} steps{gain}: "
                  f"{lineage['train']}")
-    return {"lines": lines}
+    return {"lines": [*lines, *blended(run)]}
+
+
+def blended(run: Artifact) -> list[str]:
+    """For the model card, of a run that is a blend: what stands between training and these weights."""
+    if run.stage != "blend":
+        return []
+    told = run.summary
+    old = told["old"]
+    change = f", old skill {old['trained']:.3f} → {old['blend']:.3f}" if old else ""
+    return [f"after training: the blend at a = {told['at']:g} ({told['method']}) of the way from the model that "
+            f"training began from to the trained one; new skill {told['new']['trained']:.3f} → "
+            f"{told['new']['blend']:.3f}{change} on validation rows: blend/{run.id}"]

@@ -74,6 +74,8 @@ class ReleaseRecord:
     labels: Mapping[str, Any] | None = None
     """Tasks with labels only: `names` in the order of the outputs, `temperature`, `thresholds` by label, `abstain`, and
     whether an `onnx` model lies beside the weights."""
+    parent: str = ""
+    """The release (NAME/VERSION) that this one updates; empty for one that was made by itself."""
 
     @property
     def label(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from luthier.errors import ContractError, DataError, GateRefused, SpecError, StoreError
 from luthier.progress import Progress
-from luthier.release.base import LABEL_SYSTEMS, Parts, Release
+from luthier.release.base import LABEL_SYSTEMS, Parts, Release, blended
 from luthier.release.gate import System, unreleasable
 from luthier.store import Artifact, Store, tell_disk_trouble, write_json
 from luthier.task import Task
@@ -259,4 +259,5 @@ def sources(run: Artifact, data: Artifact, store: Store, lineage: Mapping[str, s
     told = "training" + (f" by the strategy '{strategy}'" if strategy != "once" else "")
     lines.append(f"{told}: {steps if steps is not None else 'an unrecorded number of'} steps: {lineage['train']}")
     gap = (run.summary.get("gap") or {}).get("sentence")
+    lines += blended(run)
     return [*lines, f"overfitting: {gap}"] if gap else lines
