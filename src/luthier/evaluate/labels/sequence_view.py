@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 MODES = {"class_incremental": "Nobody names the task", "task_incremental": "The task is named"}
+WHEN = {"class_incremental": "When nobody names the task", "task_incremental": "when the task is named"}
 ABOUT = {"class_incremental": "The answer is the likeliest of all classes learned so far (class-incremental).",
          "task_incremental": "The answer is the likeliest of the task’s own classes (task-incremental)."}
 FIGURES = {
@@ -17,7 +18,7 @@ FIGURES = {
     "forward_transfer": ("Forward transfer", "Accuracy on a task just before its turn, beyond the untrained start."),
     "plasticity": ("Plasticity", "Accuracy on each task right after learning it: can it still learn?"),
 }
-WIDTH, HEIGHT, LEFT, NAME = 74, 34, 176, 22
+WIDTH, HEIGHT, LEFT, NAME = 78, 34, 186, 18
 """Pixels of a cell and of the row names, and characters of a task's name."""
 
 
@@ -35,7 +36,7 @@ def view(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
             rows.append({"label": label, "about": about, "cells": cells})
     return {
         "sentence": _sentence(told, shown), "same": same, "heads": told["heads"], "order": told["order"],
-        "modes": [{"title": MODES[mode], "about": ABOUT[mode],
+        "beside": len(told["tasks"]) <= 4, "modes": [{"title": MODES[mode], "about": ABOUT[mode],
                    "plot": grid(modes[mode]["matrix"], told["tasks"], start=modes[mode]["start"], title=MODES[mode])}
                   for mode in shown],
         "figures": rows, "columns": [MODES[mode] for mode in shown],
@@ -50,10 +51,10 @@ def _sentence(told: Mapping[str, Any], shown: Sequence[str]) -> str:
         average, lost = figures.get("average_accuracy"), figures.get("forgetting")
         if average is None:
             continue
-        text = f"{MODES[mode][0].lower()}{MODES[mode][1:]}: {average['value']:.3f} average accuracy"
+        text = f"{WHEN[mode]}, average accuracy is {average['value']:.3f}"
         if lost is not None:
             sure = lost["low"] is not None and lost["low"] > 0
-            text += f", {lost['value']:.3f} forgotten" if sure else ", no measurable forgetting"
+            text += f" and {lost['value']:.3f} was forgotten" if sure else " and nothing measurable was forgotten"
         parts.append(text)
     return f"{len(told['tasks'])} tasks were learned one after another. " + "; ".join(parts) + "."
 
@@ -76,7 +77,10 @@ def _tone(change: Mapping[str, Any] | None) -> str:
 
 
 def _three(value: float | None, *, sign: bool = False) -> str:
-    return "–" if value is None else f"{value:{'+' if sign else ''}.3f}".replace("-", "−")
+    if value is None:
+        return "–"
+    text = f"{value:{'+' if sign else ''}.3f}"
+    return (text if any(digit in text for digit in "123456789") else text.lstrip("+-")).replace("-", "−")
 
 
 def _ranged(one: Mapping[str, Any] | None, *, sign: bool = False) -> tuple[str, str]:
@@ -101,7 +105,7 @@ def grid(matrix: Sequence[Sequence[float | None]], tasks: Sequence[str], *, star
         parts.append(f'<text class="caption" x="{LEFT + WIDTH * (column + 0.5):.0f}" y="{top - 22}" '
                      f'text-anchor="middle">{column + 1}</text>'
                      f'<text x="{LEFT + WIDTH * (column + 0.5):.0f}" y="{top - 8}" text-anchor="middle">'
-                     f'<title>{escape(name)}</title>{escape(_short(name, 11))}</text>')
+                     f'<title>{escape(name)}</title>{escape(_short(name, 10))}</text>')
     for line, (name, values, stage) in enumerate(rows):
         y = top + HEIGHT * line
         parts.append(f'<text x="{LEFT - 12}" y="{y + HEIGHT / 2 + 4:.0f}" text-anchor="end">{escape(name)}</text>')
