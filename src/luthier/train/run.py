@@ -212,7 +212,8 @@ class TextRun:
         own = len(self.examples["train"])
         return Setting(model=self.model, rows=self.rendered[:own], replayed=self.rendered[own:],
                        objective=self.path.objective, passes=TextFeed("buckets", self.spec.pass_tokens).passes,
-                       past=self.begun.past, root=self.root, progress=self.progress, seed=self.spec.seed)
+                       past=self.begun.past, root=self.root, progress=self.progress, seed=self.spec.seed,
+                       learning_rate=self.spec.peak_rate(self.model.method))
 
     def _packing(self) -> contract.Finding:
         return contract.check_packing(self.learner, self.probe)
@@ -327,6 +328,8 @@ class TextRun:
         tensors, _ = streams.read_tensors(self.folder / streams.BEST)
         self.model.method.save(self.model.module, tensors, self.folder / "best")
         self.learner.optimizer.set_weights(tensors)
+        with torch.no_grad():
+            penalties = {kind: float(penalty()) for kind, penalty in self.learner.penalties.items()}
         self.remember()
         for name in (streams.CHECKPOINT, streams.BEST):
             (self.folder / name).unlink(missing_ok=True)
@@ -346,6 +349,7 @@ class TextRun:
             "loss_difference": self.path.loss, "gradient_difference": self.path.gradient,
             "precision": str(next(self.model.module.parameters()).dtype).removeprefix("torch."),
             "learning_rate": self.spec.peak_rate(self.model.method),
+            **({"penalties": penalties} if penalties else {}),
         }
         write_json(self.folder / "environment.json", environment(self.where))
         if memory.first_loss is not None and memory.best_step == 0:

@@ -145,15 +145,20 @@ class EWC(Regularizer):
         return way if old else Way(**{**vars(way), "columns": setting.columns})
 
     def _tell(self, setting: Setting, pulls: Sequence[_Pull], *, of: int) -> None:
-        """How stiff the penalty is, against the step at which a descent would overshoot it."""
+        """How hard the penalty holds, in nats: what one step of the full learning rate in every number would cost."""
         if setting.progress is None:
             return
         said = f"  ewc holds {len(pulls)} of {of} weight matrices and vectors that train"
         if setting.learning_rate:
-            stiff = setting.learning_rate * max(pull.curvature() for pull in pulls)
-            said += f"; learning rate x strength x largest importance = {self.strength * stiff:.2g}"
-            if self.strength * stiff >= 2:
-                said += f", so the penalty may swing instead of settle: set strength below {2 / stiff:.2g}"
+            rate, stiffest = setting.learning_rate, max(pull.curvature() for pull in pulls)
+            cost = self.strength * rate**2 * sum(pull.step_cost() for pull in pulls)
+            stiff = self.strength * rate * stiffest
+            said += (f"; a step of the full learning rate in all of them costs {cost:.2g} nats, and learning rate x "
+                     f"strength x largest importance is {stiff:.2g}"
+                     + (" (from 2 on, the stiffest swing by a step)" if stiff >= 2 else ""))
+            if cost >= 1:
+                said += (f". The new task will hardly be learned; try strength {self.strength * 0.1 / cost:.1g}, where "
+                         "such a step costs 0.1 nats")
         setting.progress.say(said)
 
 
@@ -180,8 +185,22 @@ class _Pull:
         """Largest second derivative (LoRA: a bound for it along B, at the A of now)."""
         if not self.drift.weight.pairs:
             return float(self.fisher.max())
-        return max(scale**2 * float((self.fisher @ a.detach().float().square().sum(0)).max())
-                   for scale, a, _ in self.drift.weight.pairs)
+        return max(scale**2 * float((self.fisher @ _squares(a, 0)).max()) for scale, a, _ in self.drift.weight.pairs)
+
+    def step_cost(self) -> float:
+        """What a step of size 1 in every number that trains adds to the parabola at its bottom (LoRA: a step of random
+        signs, on average)."""
+        if not self.drift.weight.pairs:
+            return 0.5 * float(self.fisher.sum())
+        return 0.5 * sum(scale**2 * (float((self.fisher @ _squares(a, 0)).sum())
+                                     + float((self.fisher.t() @ _squares(b, 1)).sum()))
+                         for scale, a, b in self.drift.weight.pairs)
+
+
+def _squares(factor: torch.Tensor, dim: int) -> torch.Tensor:
+    from luthier.train.regularizers._weights import wide
+
+    return wide(factor.detach()).square().sum(dim)
 
 
 def _pull(earlier: Sequence[Learned], drift: Drift) -> _Pull | None:
