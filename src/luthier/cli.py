@@ -332,6 +332,8 @@ def predict(
     top_k: Annotated[int, typer.Option("--top-k", min=0, help="Likeliest labels told for each row.")] = 5,
     explain: Annotated[str | None, typer.Option(help="Also tell what speaks for the answer: occlusion or "
                                                 "integrated_gradients.")] = None,
+    part: Annotated[str | None, typer.Option(help="Answer among the labels of this task alone, where the model learned "
+                                             "several.")] = None,
     project: ProjectDir = HERE,
     settings: Settings = None,
     release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
@@ -342,7 +344,7 @@ def predict(
 
     opened = _open(project, settings)
     found = decide(opened, _release_folder(opened, release), inputs or (), file=file, column=column, out=out,
-                   top_k=top_k, explain=explain, progress=_progress(as_json))
+                   top_k=top_k, explain=explain, part=part, progress=_progress(as_json))
     _print(found.data(), as_json, found.text())
 
 

@@ -46,12 +46,13 @@ class Predicted:
 
 def predict(project: Project, folder: Path, inputs: Sequence[str] = (), *, file: Path | None = None,
             column: str | None = None, out: Path | None = None, top_k: int = 5, explain: str | None = None,
-            progress: Progress = Silent()) -> Predicted:
+            part: str | None = None, progress: Progress = Silent()) -> Predicted:
     """Decide texts, image files or folders of images (`inputs`), or the rows of a file (.csv, .tsv, .jsonl, .json,
     .parquet, or .txt with a text a line); `out` takes JSON lines. UsageError for nothing to do, DataError for a file
     that cannot be read.
 
     `column` names the file's column of texts or image paths; without it, it is found by its name as for training data.
+    `part` names a task that the model learned: answers are then among its labels alone.
     """
     from luthier.serve.labels.predictor import Predictor
 
@@ -62,6 +63,10 @@ def predict(project: Project, folder: Path, inputs: Sequence[str] = (), *, file:
     predictor = Predictor.open(record, runtime=settings.runtime, threads=settings.threads)
     if explain is not None and record.task.type not in ("classify", "image"):
         raise UsageError(f"explanations are for the tasks classify and image; the release is of '{record.task.type}'")
+    if part is not None:
+        predictor.named([], part)
+        if explain is not None:
+            raise UsageError("an explanation is among all labels; give either --explain or --part")
     reads = "image" if record.task.type == "image" else "text"
     wanted = list(_named(inputs, reads)) if file is None else list(_rows(file, column, reads))
     if not wanted:
@@ -69,21 +74,21 @@ def predict(project: Project, folder: Path, inputs: Sequence[str] = (), *, file:
     found: list[dict[str, Any]] = []
     with progress.track("predict", len(wanted), unit="rows") as bar:
         for start in range(0, len(wanted), CHUNK):
-            part = wanted[start : start + CHUNK]
-            found += _decide(predictor, part, reads, top_k=top_k, explain=explain,
+            some = wanted[start : start + CHUNK]
+            found += _decide(predictor, some, reads, top_k=top_k, explain=explain, part=part or "",
                              most_pixels=settings.max_image_pixels)
-            bar.advance(len(part))
+            bar.advance(len(some))
     if out is not None:
         write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found))
     return Predicted(found, out, sum("error" in row for row in found))
 
 
-def _decide(predictor: Predictor, part: Sequence[tuple[str, str]], reads: str, *, top_k: int, explain: str | None,
-            most_pixels: int) -> list[dict[str, Any]]:
-    """`part`: (where, text or image path)."""
-    answers: list[dict[str, Any]] = [{"where": where} for where, _ in part]
-    values = {at: value for at, (_, value) in enumerate(part) if value.strip()}
-    for at in range(len(part)):
+def _decide(predictor: Predictor, some: Sequence[tuple[str, str]], reads: str, *, top_k: int, explain: str | None,
+            part: str, most_pixels: int) -> list[dict[str, Any]]:
+    """`some`: (where, text or image path)."""
+    answers: list[dict[str, Any]] = [{"where": where} for where, _ in some]
+    values = {at: value for at, (_, value) in enumerate(some) if value.strip()}
+    for at in range(len(some)):
         if at not in values:
             answers[at]["error"] = f"the {reads} is missing, or the row cannot be read"
 
@@ -101,6 +106,8 @@ def _decide(predictor: Predictor, part: Sequence[tuple[str, str]], reads: str, *
         asked = dict(zip(values, predictor.texts([*values.values()]))) if reads == "text" and values else each()
     except DataError:
         asked = each()
+    if part:
+        asked = dict(zip(asked, predictor.named([*asked.values()], part)))
     logits = predictor.logits([one.row for one in asked.values()]) if asked else []
     for (at, one), row in zip(asked.items(), logits):
         if reads == "text":
@@ -110,7 +117,7 @@ def _decide(predictor: Predictor, part: Sequence[tuple[str, str]], reads: str, *
         elif predictor.task.type == "embed":
             answers[at]["embedding"] = [round(float(value), 6) for value in row]
         else:
-            answers[at] |= predictor.decide(row, top_k=top_k)
+            answers[at] |= predictor.decide(row, top_k=top_k, part=part)
             if explain is not None:
                 answers[at]["explanation"] = _explained(predictor, one, answers[at], row, explain)
         if one.truncated:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from luthier.errors import UsageError
 from luthier.serve import chat, errors
 from luthier.serve.embeddings import encoded
 from luthier.serve.errors import ApiError
@@ -59,6 +60,8 @@ class LabelRoutes(CommonRoutes):
             labels = list(service.predictor.labels)
             more["labels"] = sorted({label[2:] for label in labels if label != "O"}) if task.type == "tag" else labels
         if task.type in ("classify", "image"):
+            parts = {name: list(names) for name, names in service.predictor.parts.items()}
+            more |= {"parts": parts} if parts else {}
             more |= {"multi_label": task.multi_label, "abstain": service.predictor.abstain,
                      "thresholds": service.predictor.thresholds}
         kind = "embedding" if task.type == "embed" else task.type
@@ -104,6 +107,14 @@ class LabelRoutes(CommonRoutes):
         texts = [question for question in questions if isinstance(question, str)]
         asked = await service.read_texts(texts) if texts else await service.read_images(
             [question for question in questions if isinstance(question, bytes)])
+        if body.part is not None:
+            if body.explain is not None:
+                raise ApiError(400, "An explanation is among all labels; send either `explain` or `part`.",
+                               param="explain", code="invalid_value")
+            try:
+                asked = service.predictor.named(asked, body.part)
+            except UsageError as error:
+                raise ApiError(400, f"{error}.", param="part", code="invalid_value") from None
         return await unless_gone(request, self._decided(body, asked, questions, began))
 
     async def _decided(self, body: ClassifyRequest, asked: Sequence[Asked], questions: Sequence[str | bytes],
@@ -115,7 +126,7 @@ class LabelRoutes(CommonRoutes):
                            code="invalid_value")
         logits = await service.logits(asked)
         results = [{"index": at, "id": f"{id}-{at}",
-                    **predictor.decide(row, top_k=body.top_k, everything=body.probabilities),
+                    **predictor.decide(row, top_k=body.top_k, everything=body.probabilities, part=body.part or ""),
                     **({"truncated": one.truncated} if one.text else {})}
                    for at, (row, one) in enumerate(zip(logits, asked))]
         if wanted is not None:
@@ -213,7 +224,7 @@ async def _upload(request: Request, service: LabelService) -> tuple[ClassifyRequ
         raise ApiError(400, "The form holds no file.", param="file", code="missing_required_parameter")
     settings: dict[str, Any] = {}
     for name, value in fields.items():
-        if name == "model":
+        if name in ("model", "part"):
             settings[name] = value
             continue
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,10 @@ class Predictor:
         assert record.labels is not None
         self.record, self.model, self.task = record, model, record.task
         self.labels = model.labels
+        columns = zip(getattr(model.module, "names", ()), getattr(model.module, "columns", ()))
+        self.parts = {name: tuple(labels) for name, labels in model.parts.items()} or {
+            name: tuple(column.labels) for name, column in columns}
+        """Labels by the name of the task that they were learned as; empty for a model that learned one task."""
         self.abstain = float(record.labels["abstain"])
         self.thresholds = {str(name): float(value) for name, value in record.labels["thresholds"].items()}
         self._session = session
@@ -130,17 +134,30 @@ class Predictor:
 
         return probabilities(logits, multi_label=self.task.multi_label, temperature=self.model.temperature)
 
+    def named(self, asked: Sequence[Asked], part: str) -> list[Asked]:
+        """The inputs as belonging to a task that the model learned. UsageError for one that it does not know."""
+        if part not in self.parts:
+            raise UsageError(f"the model has no part '{part[:100]}'; " + (
+                f"it has: {', '.join(self.parts)}" if self.parts else "it learned one task"))
+        if self._session is not None and hasattr(self.model.module, "asked"):
+            raise UsageError("model.onnx answers without a named part; set serve.labels.runtime to torch")
+        return [replace(one, row=one.row.but(part=part)) for one in asked]
+
     # Deciding
 
-    def decide(self, logits: np.ndarray, *, top_k: int, everything: bool = False) -> dict[str, Any]:
-        """label, probability, abstained and top; for several labels a text: labels. `logits` [classes]."""
-        probs = self.probabilities(logits)
+    def decide(self, logits: np.ndarray, *, top_k: int, everything: bool = False, part: str = "") -> dict[str, Any]:
+        """label, probability, abstained and top; for several labels a text: labels. `logits` [classes]; with `part`
+        the answer is among that task's labels alone."""
+        open_to = np.isin(self.labels, self.parts[part]) if part else np.ones(len(self.labels), dtype=bool)
+        probs = self.probabilities(np.where(open_to, logits, -np.inf))
         order = np.argsort(-probs, kind="stable")
+        order = order[open_to[order]]
         found: dict[str, Any] = self._several(probs, order) if self.task.multi_label else self._single(probs, order)
         if top_k:
             found["top"] = [self._pair(probs, int(at)) for at in order[:top_k]]
         if everything:
-            found["probabilities"] = {label: round(float(probs[at]), 6) for at, label in enumerate(self.labels)}
+            found["probabilities"] = {label: round(float(probs[at]), 6) for at, label in enumerate(self.labels)
+                                      if open_to[at]}
         return found
 
     def _single(self, probs: np.ndarray, order: np.ndarray) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class ClassifyRequest(_Body):
     image: Any = None
     """Image files in base64, with or without a `data:` prefix."""
     top_k: int = Field(default=5, ge=0)
+    part: str | None = None
+    """Name of a task that the model learned: the answer is among its labels alone; null takes all labels."""
     probabilities: bool = False
     """Also tell the probability of every label."""
     explain: Explain | None = None
