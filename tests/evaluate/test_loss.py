@@ -169,3 +169,13 @@ def test_a_probe_can_be_the_users_own_or_none(tmp_path: Path) -> None:
     assert load_choices(Retention(choices="none"), tmp_path) == []
     with pytest.raises(DataError, match="no file at"):
         load_instructions(Retention(instructions="gone.jsonl"), tmp_path)
+
+
+def test_choice_questions_are_read_as_piqa_writes_them(tmp_path: Path) -> None:
+    row = {"goal": "To dry shoes", "sol1": "fill them with water.", "sol2": "stuff them with newspaper.", "label": 1}
+    (tmp_path / "piqa.jsonl").write_text(json.dumps(row) + "\n")
+    assert load_choices(Retention(choices="piqa.jsonl"), tmp_path) == [
+        {"question": "To dry shoes", "choices": ["fill them with water.", "stuff them with newspaper."], "answer": 1}]
+    (tmp_path / "piqa.jsonl").write_text(json.dumps({**row, "label": 2}) + "\n")
+    with pytest.raises(DataError, match=r"piqa\.jsonl:1: .*0 to 1"):
+        load_choices(Retention(choices="piqa.jsonl"), tmp_path)

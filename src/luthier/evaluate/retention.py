@@ -9,7 +9,7 @@ models the loss is the sensitive one; choice questions move only when much is lo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ class Retention(Spec):
     """General instructions with good answers: `builtin`, a JSONL file (`instruction`, `response`) relative to the
     project folder, or `none` to leave this probe out."""
     choices: str = BUILTIN
-    """Choice questions: `builtin`, a JSONL file (`question`, `choices`, `answer` = index of the right one), or
-    `none`."""
+    """Choice questions: `builtin`, a JSONL file (`question`, `choices`, `answer` = index of the right one; or PIQA's own
+    `goal`, `sol1`, `sol2`, `label`), or `none`."""
     max_items: int = Field(default=200, ge=10)
     """At most this many items of each file, chosen by a hash."""
     max_rise: float = Field(default=0.05, ge=0)
@@ -125,7 +125,7 @@ def load_instructions(spec: Retention, root: Path) -> list[dict[str, Any]]:
 def load_choices(spec: Retention, root: Path) -> list[dict[str, Any]]:
     """Rows with `question`, `choices` and `answer`; DataError names the line of a bad one."""
     path = _path(spec.choices, "choices.jsonl", root)
-    return [] if path is None else _sample(_rows(path, _bad_choice), "question", spec.max_items)
+    return [] if path is None else _sample(_rows(path, _bad_choice, _as_choice), "question", spec.max_items)
 
 
 def _path(value: str, builtin: str, root: Path) -> Path | None:
@@ -137,7 +137,14 @@ def _path(value: str, builtin: str, root: Path) -> Path | None:
     return path
 
 
-def _rows(path: Path, problem: Any) -> list[dict[str, Any]]:
+def _as_choice(row: Any) -> Any:
+    """A row of PIQA (Bisk et al. 2020) in the form of all others."""
+    if not isinstance(row, dict) or not {"goal", "sol1", "sol2"} <= row.keys():
+        return row
+    return {"question": row["goal"], "choices": [row["sol1"], row["sol2"]], "answer": row.get("label")}
+
+
+def _rows(path: Path, problem: Any, form: Callable[[Any], Any] = lambda row: row) -> list[dict[str, Any]]:
     rows = []
     try:
         lines = path.read_text("utf-8-sig").splitlines()
@@ -146,7 +153,7 @@ def _rows(path: Path, problem: Any) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                row = json.loads(line)
+                row = form(json.loads(line))
             except ValueError as error:
                 raise DataError(f"{path.name}:{number}: not valid JSON: {error}") from None
             if why := problem(row):
