@@ -13,14 +13,18 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from luthier.cli_options import HERE, Json, ProjectDir, Settings
+from luthier.cli_options import open_project as _open
+from luthier.cli_options import progress_of as _progress
+from luthier.cli_options import show as _print
+from luthier.cli_updates import add_commands
 from luthier.errors import LuthierError, UsageError
 
 if TYPE_CHECKING:
-    from luthier.progress import Progress
     from luthier.project import Project
     from luthier.project.base import Done
 
@@ -30,28 +34,6 @@ app = typer.Typer(
     help="From a company's documents to a fine-tuned model that is tested, compared, released and served.",
     epilog="Start:  luthier new helpdesk  ·  copy documents into helpdesk/documents  ·  cd helpdesk && luthier run",
 )
-
-ProjectDir = Annotated[Path, typer.Option("--project", "-C", help="Project folder, or its luthier.yaml.")]
-Settings = Annotated[list[str] | None, typer.Option(
-    "--set", "-s", metavar="SECTION.FIELD=VALUE", help="Override a field of luthier.yaml for this call; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout, progress as JSON lines on stderr.")]
-HERE = Path(".")
-
-
-def _open(project: Path, settings: list[str] | None) -> Project:
-    from luthier.project import Project
-
-    return Project.open(project, overrides=settings or ())
-
-
-def _progress(as_json: bool) -> Progress:
-    from luthier.progress import JsonLines, Terminal
-
-    return JsonLines() if as_json else Terminal()
-
-
-def _print(data: Any, as_json: bool, text: str) -> None:
-    print(json.dumps(data, ensure_ascii=False, indent=1, default=str) if as_json else text)
 
 
 @app.command(rich_help_panel="Project")
@@ -174,6 +156,7 @@ for _stage, _help in (
     ("evaluate", "Compare base, retrieval, tuned and tuned + retrieval on the frozen test; write the report."),
 ):
     _stage_command(_stage, _help)
+add_commands(app)
 
 
 @app.command(rich_help_panel="Stages")
@@ -291,13 +274,14 @@ def serve(
     release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port to listen on; overrides serve.port.")] = None,
 ) -> None:
-    """Serve the live release: OpenAI-compatible API and a chat page, with citations."""
+    """Serve the live release: OpenAI-compatible API and a chat page, with citations. When another one goes live, the
+    server changes over without a restart."""
     from luthier.serve.base import serve as start
 
     opened = _open(project, settings)
     folder = _release_folder(opened, release)
     spec = opened.spec.serve if port is None else opened.spec.serve.but(port=port)
-    start(folder, spec, root=opened.root)
+    start(folder, spec, root=opened.root, follow=release is None)
 
 
 @app.command(rich_help_panel="Use")

@@ -1,6 +1,7 @@
 """`changes.md` and `changes.html` of a release: what came, what was learned, and what got better or worse.
 
-Both are for a person, and say the same. They begin with what decided, and end with the matrix of all releases so far on all data so far.
+Both are for a person, and say the same. They begin with what decided, and end with the matrix of all releases so far on
+all data so far.
 """
 
 from __future__ import annotations
