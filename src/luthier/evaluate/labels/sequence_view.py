@@ -27,7 +27,7 @@ def view(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not told:
         return None
     modes = told["modes"]
-    same = modes["class_incremental"]["matrix"] == modes["task_incremental"]["matrix"]
+    same = modes["class_incremental"]["matrix"] == modes["task_incremental"]["matrix"]  # the tasks share their classes
     shown = ["class_incremental"] if same else [*MODES]
     rows = []
     for name, (label, about) in FIGURES.items():
