@@ -109,7 +109,10 @@ class Running:
 
     def __init__(self, app, url: str, root: Path):
         self.app, self.url, self.root = app, url, root
-        self.service = app.state.service
+
+    @property
+    def service(self):
+        return self.app.state.service
 
     def wait_until(self, condition, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
@@ -119,14 +122,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(release: Path, spec, root: Path, *, wait: bool = True):
+def running(release: Path, spec, root: Path, *, wait: bool = True, follow: bool = False):
     import uvicorn
 
     from luthier.serve.base import _listen, create_app
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LUTHIER_API_KEY", KEY)
-        app = create_app(release, spec, root=root)
+        app = create_app(release, spec, root=root, follow=follow)
     listener = _listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -24,6 +24,8 @@ from luthier.spec import Spec
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from luthier.serve.follow import Following
+
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 STATE = ".luthier"
 
@@ -66,6 +68,10 @@ class Serve(Spec):
     """Texts in one embeddings request."""
     shutdown_timeout_s: int = Field(default=30, ge=0)
     """Seconds that running requests get to finish after SIGTERM or Ctrl-C."""
+    follow_s: float | None = Field(default=5.0, gt=0)
+    """Seconds between looks whether another release went live, by an update or a rollback. It is loaded beside the one
+    that runs and takes over between two requests; both are in memory until the old one's last answer is done. null
+    stays with the release of the start, as `--release` does."""
     answer_log: int = Field(default=10_000, ge=0)
     """Answers kept in `.luthier/answers.jsonl` for `luthier trace answer:ID` (id, release, passages, tokens, times;
     never the answer's text): at least this many, at most twice; 0 keeps no log."""
@@ -85,20 +91,31 @@ class Serve(Spec):
         return self
 
 
-def create_app(release: Path, spec: Serve | None = None, *, root: Path | None = None) -> FastAPI:
+def create_app(release: Path, spec: Serve | None = None, *, root: Path | None = None, follow: bool = False
+               ) -> FastAPI | Following:
     """The ASGI application. The models load in the background once it starts; until then requests get status 503.
 
-    `root` is the project folder: relative model paths start there and `.luthier/` holds key and answer log.
+    `root` is the project folder: relative model paths start there and `.luthier/` holds key and answer log. `follow`:
+    change over when another release of that name goes live (`serve.follow_s`).
     """
     need("fastapi", extra="serve")
+    root = root or Path.cwd()
+    spec = spec or Serve()
+    key = None if spec.no_key else _key(spec, root)[0]
+    first = _app(release, spec, root, key)
+    if not follow or spec.follow_s is None:
+        return first
+    from luthier.serve.follow import Following
+
+    return Following(first, open_app=lambda folder: _app(folder, spec, root, key), every_s=spec.follow_s)
+
+
+def _app(release: Path, spec: Serve, root: Path, key: str | None) -> FastAPI:
     from luthier.release.folder import read_release
     from luthier.serve.http import build
     from luthier.serve.service import Service
 
-    root = root or Path.cwd()
-    spec = spec or Serve()
     record = read_release(release)
-    key = None if spec.no_key else _key(spec, root)[0]
     if record.labels is not None:
         from luthier.serve.labels.http import build_labels
         from luthier.serve.labels.service import LabelService
@@ -107,8 +124,8 @@ def create_app(release: Path, spec: Serve | None = None, *, root: Path | None = 
     return build(Service(record, spec, root=root, state=root / STATE), key=key)
 
 
-def serve(release: Path, spec: Serve | None = None, *, root: Path | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; running requests are finished first.
+def serve(release: Path, spec: Serve | None = None, *, root: Path | None = None, follow: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C; running requests are finished first. `follow` as in `create_app`.
 
     ServeError for a port that is taken or a host that is not ours, ModelError when the release's models cannot be
     loaded, UsageError for a folder that is no release.
@@ -118,18 +135,17 @@ def serve(release: Path, spec: Serve | None = None, *, root: Path | None = None)
     spec = spec or Serve()
     with contextlib.closing(_listen(spec.host, spec.port)) as listener:
         key, fresh = (None, False) if spec.no_key else _key(spec, root)
-        app = create_app(release, spec, root=root)
+        app = create_app(release, spec, root=root, follow=follow)
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="on", ws="none",
             timeout_graceful_shutdown=spec.shutdown_timeout_s, timeout_keep_alive=15,
         ))
-        service = app.state.service
-        service.on_failure = lambda: setattr(server, "should_exit", True)
-        _greet(listener, spec, root, service, key if fresh else None)
+        app.state.service.on_failure = lambda: setattr(server, "should_exit", True)
+        _greet(listener, spec, root, app.state.service, key if fresh else None, follow=follow)
         with _quiet_signals():
             server.run(sockets=[listener])
-    if service.failure is not None:
-        raise service.failure
+    if app.state.service.failure is not None:
+        raise app.state.service.failure
 
 
 def _key(spec: Serve, root: Path) -> tuple[str, bool]:
@@ -160,7 +176,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _greet(listener: socket.socket, spec: Serve, root: Path, service, key: str | None) -> None:
+def _greet(listener: socket.socket, spec: Serve, root: Path, service, key: str | None, *, follow: bool) -> None:
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
@@ -178,6 +194,8 @@ def _greet(listener: socket.socket, spec: Serve, root: Path, service, key: str |
     else:
         lines.append(f"API key: made now and kept in {root / STATE / 'serve.key'} "
                      "(not printed, because stderr is no terminal).")
+    if follow and spec.follow_s is not None:
+        lines.append("When another release goes live, it takes over here without a restart (serve.follow_s).")
     if spec.host not in LOOPBACK:
         lines.append("This server is reachable from the network in plain HTTP; put a reverse proxy with TLS in front.")
     print("\n".join(line for line in lines if line), file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 KEY_FILE = "serve.key"
+RELEASE_HEADER = "X-Luthier-Release"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -117,6 +118,22 @@ class Guard:
         if length.isdigit() and int(length) > self.max_body_bytes:
             return too_large(self.max_body_bytes)
         return None
+
+
+class Stamp:
+    """Names the release in a header of every answer under /v1/. Behind the guard: strangers learn no versions."""
+
+    def __init__(self, app: Any, *, label: str):
+        self.app, self.header = app, (RELEASE_HEADER.lower().encode(), label.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_stamped(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self.header]
+            await send(message)
+
+        stamped = scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await self.app(scope, receive, send_stamped if stamped else send)
 
 
 def _digest(key: bytes) -> bytes:

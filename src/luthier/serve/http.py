@@ -20,7 +20,7 @@ from starlette.routing import Route
 from luthier.serve import chat, errors
 from luthier.serve.embeddings import encoded
 from luthier.serve.errors import ApiError
-from luthier.serve.guard import LOOPBACK, Guard
+from luthier.serve.guard import LOOPBACK, RELEASE_HEADER, Guard, Stamp
 from luthier.serve.schema import ChatRequest, CompletionRequest, EmbeddingRequest, screen
 from luthier.serve.service import Job, Service
 from luthier.serve.stream import EventStream, event, unless_gone
@@ -64,6 +64,7 @@ def application(service: Any, routes: CommonRoutes, *, key: str | None, pages: l
     app.add_api_route("/v1/models", routes.models, methods=["GET"])
     app.add_api_route("/v1/models/{id}", routes.model, methods=["GET"])
     app.router.routes.extend(pages)
+    app.add_middleware(Stamp, label=service.record.label)  # type: ignore[arg-type]
     app.add_middleware(Guard, key=key, open_paths={"/healthz", *(page.path for page in pages)},  # type: ignore[arg-type]
                        max_body_bytes=max_body_bytes,
                        hosts={*LOOPBACK, service.spec.host} if key is None else None)
@@ -71,7 +72,8 @@ def application(service: Any, routes: CommonRoutes, *, key: str | None, pages: l
         from starlette.middleware.cors import CORSMiddleware
 
         app.add_middleware(CORSMiddleware, allow_origins=list(service.spec.cors_origins),
-                           allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"])
+                           allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"],
+                           expose_headers=[RELEASE_HEADER])
     return app
 
 
@@ -97,7 +99,7 @@ class CommonRoutes(abc.ABC):
     """Health, metrics and models."""
 
     service: Any
-    """Has ready, failure, metrics and record."""
+    """Has ready, failure, news, metrics and record."""
 
     async def health(self) -> JSONResponse:
         if self.service.ready:
@@ -112,9 +114,10 @@ class CommonRoutes(abc.ABC):
         """The models by id, as /v1/models tells them."""
 
     def _card(self, id: str, **luthier: Any) -> dict[str, Any]:
-        record = self.service.record
+        record, news = self.service.record, self.service.news
         return {"id": id, "object": "model", "created": _timestamp(record.created), "owned_by": "luthier",
-                "luthier": {"release": record.name, "version": record.version, **luthier}}
+                "luthier": {"release": record.name, "version": record.version, **luthier,
+                            **({"not_followed": news} if news else {})}}
 
     def _must_be_ready(self) -> None:
         if not self.service.ready:

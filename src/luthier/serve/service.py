@@ -86,6 +86,8 @@ class Service:
         self.answers = AnswerLog(state / "answers.jsonl", rows=spec.answer_log, questions=spec.log_questions)
         self.ready = False
         self.failure: LuthierError | None = None
+        self.news: dict[str, Any] | None = None
+        """Another release that went live but could not be loaded: wanted, error, at."""
         self.on_failure: Callable[[], Any] = lambda: None
         self.retriever: Any = None
         self.embedder: Any = None
@@ -97,7 +99,9 @@ class Service:
         return [*self.assistant.models]
 
     def close(self) -> None:
+        """Stop and let go of the models: FastAPI and idle connections may hold the service itself for longer."""
         self.engine.close()
+        self.retriever = self.embedder = self.assistant.retriever = None
 
     # Loading
 

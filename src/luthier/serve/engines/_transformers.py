@@ -146,6 +146,7 @@ class TransformersEngine:
             self._wake.notify()
         if self._worker.is_alive():
             self._worker.join(timeout=30)
+        self._held.clear()
 
     # Everything below runs on the worker thread.
 

@@ -103,7 +103,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop; requests still open fail with EngineFailed."""
+        """Stop and free the models; requests still open fail with EngineFailed."""
 
 
 class EngineSpec(Protocol):

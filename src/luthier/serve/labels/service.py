@@ -54,6 +54,8 @@ class LabelService:
         self.answers = AnswerLog(state / "answers.jsonl", rows=spec.answer_log, questions=spec.log_questions)
         self.ready = False
         self.failure: LuthierError | None = None
+        self.news: dict[str, Any] | None = None
+        """Another release that went live but could not be loaded: wanted, error, at."""
         self.on_failure: Callable[[], Any] = lambda: None
 
     @property
@@ -91,7 +93,9 @@ class LabelService:
             self.predictor.logits([self.predictor.texts(["warm up"])[0].row])
 
     def close(self) -> None:
+        """Stop and let go of the model: FastAPI and idle connections may hold the service itself for longer."""
         self.batcher.close()
+        self.predictor = self.explainer = None  # type: ignore[assignment]
 
     # Asking
 
