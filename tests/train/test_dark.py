@@ -31,8 +31,8 @@ def test_the_spec_keeps_the_laws() -> None:
 
 
 def test_it_is_the_papers_loss() -> None:
-    """alpha · mse_loss(outputs, stored logits), as in mammoth's der.py, over the classes that were known then; the others
-    get no gradient, and rows without stored logits add 0."""
+    """alpha · mse_loss(outputs, stored logits), as in mammoth's der.py, over the classes that were known then; the
+    others get no gradient, and rows without stored logits add 0."""
     rng = torch.Generator().manual_seed(0)
     logits = torch.randn(5, 4, generator=rng).requires_grad_()
     stored = torch.randn(5, 4, generator=rng)
@@ -48,8 +48,8 @@ def test_it_is_the_papers_loss() -> None:
 
 
 def test_half_of_every_update_replayed_gives_the_papers_alpha() -> None:
-    """With as many replayed as new rows, strength · mse / all rows stands to the new rows' mean loss as alpha · mse does
-    in the paper, whose two means are over as many rows each: both are halved."""
+    """With as many replayed as new rows, strength · mse / all rows stands to the new rows' mean loss as alpha · mse
+    does in the paper, whose two means are over as many rows each: both are halved."""
     rng = torch.Generator().manual_seed(1)
     outputs, targets = torch.randn(8, 3, generator=rng), torch.tensor([0, 1, 2, 0])
     stored = torch.full((8, 3), float("nan"))
@@ -114,7 +114,7 @@ def test_less_is_forgotten(two: Sequence2) -> None:
 
 
 def test_the_store_goes_on_with_the_next_model(two: Sequence2) -> None:
-    """After the second training it holds as many rows of all four classes, old ones still, with the new model's answers."""
+    """After the second training it holds as many rows of all four classes, with the new model's answers."""
     found = fit_once(two.job("again", replay=REPLAY, keep=Balanced(size=12), max_steps=4))
     memory = found.memory or {}
     assert sorted(row.labels[0] for row in memory["rows"]) == sorted([*OLD, "cat", "dog"] * 3)

@@ -122,8 +122,8 @@ def test_several_labels_are_independent_bernoullis() -> None:
 
 
 def test_separate_heads_are_softmaxes_of_their_own() -> None:
-    """Shifting all logits of one head, which changes no answer within it, changes nothing; and the value is the sum over
-    the heads, the classes outside of all being one more."""
+    """Shifting all logits of one head, which changes no answer within it, changes nothing; and the value is the sum
+    over the heads, the classes outside of all being one more."""
     student, teacher = drawn(4, 7), drawn(4, 7, seed=1)
     parts = [torch.tensor([0, 3]), torch.tensor([1, 2])]
     found = Lwf().told(student, teacher, torch.ones(4), parts=parts)
