@@ -285,6 +285,19 @@ def test_online_adds_up_and_offline_keeps_apart(bench: Bench, tmp_path: Path) ->
     assert any(not torch.equal(two[n], two[f"1{n[1:]}"]) for n in kept if "/anchor/" in n)
 
 
+def test_rounding_to_bfloat16_is_no_distance_from_an_anchor(bench: Bench, tmp_path: Path) -> None:
+    ewc = EWC(strength=1.0, mode="offline", samples=8)
+    one = fit_once(bench.job("low-1", rows(12), (), regularizers=(ewc,), **QUICK))
+    start = follow(bench, one, tmp_path)
+    model = start["open"](0)
+    model.module.to(torch.bfloat16)
+    penalty = ewc.bind(Setting(model=model, rows=(), past=start["past"]))
+    assert penalty is not None and float(penalty().detach()) == 0.0
+    two = fit_once(bench.job("low-2", rows(12, first=60), (), regularizers=(ewc,), precision="bfloat16", **QUICK).but(
+        **start))
+    assert two.summary["precision"] == "bfloat16" and two.summary["penalties"]["ewc"] > 0
+
+
 def test_what_is_saved_and_read_again_gives_the_same_training(bench: Bench, tmp_path: Path) -> None:
     ewc = EWC(strength=1e3, samples=10)
     one = fit_once(bench.job("saved-1", rows(18), (), regularizers=(ewc,), **QUICK))

@@ -17,10 +17,12 @@ from train_kit import opened
 from luthier.adapt.backbones.base import Row
 from luthier.adapt.full import Full
 from luthier.adapt.lora import LoRA
+from luthier.progress import Silent
 from luthier.task import Task
 from luthier.train import fast
 from luthier.train.batches import collate
 from luthier.train.objectives import Plain
+from luthier.train.regularizers import _fisher
 from luthier.train.regularizers._fisher import Way, draw, estimate
 from luthier.train.regularizers._weights import all_weights
 from luthier.train.render import render
@@ -73,6 +75,18 @@ def test_the_square_of_a_batchs_mean_gradient_is_not_the_fisher(tmp_path: Path) 
     batched = torch.autograd.grad(loss, model.module.head[-1].weight)[0].square()
     assert distance(found, {n: v.double() for n, v in by_hand(model, some).items()}) < 1e-5
     assert float(batched.sum()) < 0.1 * float(found["head.1.weight"].sum())
+
+
+def test_the_exact_fisher_of_many_classes_tells_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "say", lambda line, **fields: said.append(line))
+    model = regression(tmp_path)
+    estimate(model, feature_rows(4), all_weights(model.module), Way(labels="exact"), progress=progress)
+    assert not said
+    monkeypatch.setattr(_fisher, "MANY_CLASSES", 2)
+    estimate(model, feature_rows(4), all_weights(model.module), Way(labels="exact"), progress=progress)
+    assert "12 gradients; fisher: sampled needs 4" in said[0]
 
 
 def by_hand(model: Any, some: list[Row]) -> dict[str, torch.Tensor]:

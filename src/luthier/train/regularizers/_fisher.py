@@ -202,6 +202,6 @@ def _tokens(objective: Any, batch: Any, rng: np.random.Generator) -> torch.Tenso
 
 def draw(chances: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """One class for each row of probabilities [rows, classes]. int64 [rows]"""
-    sums = chances.double().cumsum(-1)
-    point = torch.from_numpy(rng.random((len(chances), 1))).to(sums) * sums[:, -1:]
-    return (sums <= point).sum(-1)
+    sums = chances.cpu().double().cumsum(-1)  # on a GPU, torch has no deterministic running sum
+    point = torch.from_numpy(rng.random((len(chances), 1))) * sums[:, -1:]
+    return (sums <= point).sum(-1).to(chances.device)

@@ -94,6 +94,7 @@ class Drift:
 
     def change(self) -> torch.Tensor:
         """A parameter that trains by itself: its change, in its shape."""
+        assert self.start is not None
         return wide(self.weight.base) - self.start
 
     def squared(self) -> torch.Tensor:

@@ -9,8 +9,8 @@ of the new. `online` keeps one running importance (Schwarz et al. 2018), `offlin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,8 +52,9 @@ class EWC(Regularizer):
     """How a row's importance is measured: with labels that the model draws (`sampled`, one gradient a row), with the
     expectation over all labels (`exact`, one gradient for each class and row, for classes only), or with the row's own
     label (`empirical`, which is too small where the model is always right)."""
-    samples: int = Field(default=500, ge=1)
-    """Train rows, drawn from the seed, on which importance is measured after training."""
+    samples: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Train rows, drawn from the seed, on which importance is measured after training, one by one; `auto` is 500, and
+    100 for the tasks assistant and completion, whose rows hold many tokens."""
     mode: Literal["online", "offline"] = "online"
     """`online` adds importances up and holds to the weights that training begins from; `offline` keeps the importances
     and the weights of every task, and holds to all of them (its memory grows with each)."""
@@ -141,8 +142,9 @@ class EWC(Regularizer):
         from luthier.train.regularizers._fisher import Way
 
         chunked = getattr(setting.objective, "kind", "") == "chunked"
-        way = Way(labels=self.fisher, samples=self.samples, seed=setting.seed, chunked=chunked)
-        return way if old else Way(**{**vars(way), "columns": setting.columns})
+        samples = self.samples if self.samples != "auto" else 500 if setting.model.task.labelled else 100
+        way = Way(labels=self.fisher, samples=samples, seed=setting.seed, chunked=chunked)
+        return way if old else replace(way, columns=setting.columns)  # they are places among the outputs of now
 
     def _tell(self, setting: Setting, pulls: Sequence[_Pull], *, of: int) -> None:
         """How hard the penalty holds, in nats: what one step of the full learning rate in every number would cost."""
