@@ -45,6 +45,15 @@ class Artifact:
     """Made by this call (True) or found in the store (False)."""
 
 
+@dataclass(frozen=True)
+class Content:
+    """An input that counts by what it holds: artifacts with the same content give the same id, and `inputs.json` names
+    the one that was there when the result was made."""
+
+    artifact: Artifact
+    digest: str
+
+
 class Store:
     """A folder of artifacts, `<root>/<stage>/<id>/`, and of small per-item caches, `<root>/cache/<name>/`."""
 
@@ -55,7 +64,7 @@ class Store:
     @staticmethod
     def key(stage: str, *, version: int, spec: Any, inputs: Mapping[str, Any]) -> str:
         """The artifact id: 16 hexadecimal digits."""
-        return digest(canonical([stage, version, _plain(spec), _plain(inputs)]))
+        return digest(canonical([stage, version, _plain(spec), _plain(_by_content(inputs))]))
 
     def find(self, stage: str, id: str) -> Artifact | None:
         """The finished artifact, or None."""
@@ -160,6 +169,8 @@ def _plain(value: Any) -> Any:
     """Specs and artifacts as JSON data."""
     if hasattr(value, "dump"):
         return value.dump()
+    if isinstance(value, Content):
+        value = value.artifact
     if isinstance(value, Artifact):
         return f"{value.stage}/{value.id}"
     if isinstance(value, Mapping):
@@ -167,6 +178,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value
+
+
+def _by_content(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: f"content/{value.digest}" if isinstance(value, Content) else value for name, value in inputs.items()}
 
 
 def write_bytes(path: Path, data: bytes) -> None:

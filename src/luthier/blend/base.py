@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from luthier.adapt.base import read_facts
 from luthier.errors import ModelError, UsageError
 from luthier.evaluate.retention import Retention, fingerprint
+from luthier.prepare.base import learned
 from luthier.progress import Progress, Silent
 from luthier.spec import Spec
 from luthier.store import Artifact, Store
@@ -138,7 +139,7 @@ def _alike(one: Artifact, run: Artifact) -> bool:
 
 def _inputs(run: Artifact, model: Artifact, data: Artifact, spec: Blend, store: Store, root: Path,
             retention: Retention, old: Sequence[Example] | None) -> dict[str, Any]:
-    inputs: dict[str, Any] = {"run": run, "model": model, "data": data}
+    inputs: dict[str, Any] = {"run": run, "model": model, "data": learned(data)}
     if others := others_of(run, spec, store):
         inputs["others"] = [*others.values()]
     if not _task(model).labelled:

@@ -23,7 +23,7 @@ h1 { font-size: 1.4rem; } svg { width: 100%; height: auto; } svg text { font: 13
 .front { fill: none; stroke: var(--front); stroke-width: 2; } .dot { fill: var(--front); }
 .worse { fill: var(--page); stroke: var(--soft); stroke-width: 1.5; } .knee { fill: var(--knee); }
 svg text.named { fill: var(--ink); } svg text.best { fill: var(--knee); font-weight: 600; }
-pre { overflow-x: auto; background: color-mix(in srgb, var(--line) 35%, transparent); padding: 1rem;
+pre { white-space: pre-wrap; background: color-mix(in srgb, var(--line) 35%, transparent); padding: 1rem;
   border-radius: 6px; font-size: 13px; }
 """
 

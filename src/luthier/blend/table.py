@@ -15,7 +15,7 @@ def text_of(table: Mapping[str, Any]) -> str:
     for member in table["members"]:
         joined = "in the soup" if member["joined"] else "left out: the score would fall"
         lines.append(f"run {member['run']}: new {member['new']:.4f}, {joined}")
-    lines += ["", f"{'a':>5}  {'new':>9}" + (f"  {'old':>9}  {'knee':>7}" if old else "")]
+    lines += ["", f"{'a':>5}  {'new':>9}" + (f"  {'old':>9}  {'bend':>7}" if old else "")]
     for row in table["points"]:
         figures = f"{row['share']:5.2f}  {row['new']:9.4f}"
         if old:

@@ -39,8 +39,8 @@ class Admission:
         """What stays, in the order of arrival."""
         return list(self._kept.values())
 
-    def add(self, example: Example) -> None:
-        """Keep the example, or drop it or the one that it repeats."""
+    def add(self, example: Example, *, yielding: bool = False) -> None:
+        """Keep the example, or drop it or the one that it repeats; `yielding`: it goes, whatever the splits."""
         variant = tuple(sorted(_VARIANTS & set(example.tags)))
         history = "" if isinstance(example.input, str) else "\n".join(
             turn.content for turn in example.input[:-1] if turn.role != "system")
@@ -50,7 +50,7 @@ class Admission:
         if before is None and example.target is not None:
             before, reason = self._meant.get(meant), "near-duplicate-question"
         if before is not None:
-            if _ORDER[example.split] <= _ORDER[before.split]:
+            if yielding or _ORDER[example.split] <= _ORDER[before.split]:
                 self._drop(example, before, reason)
                 return
             self._drop(before, example, reason)

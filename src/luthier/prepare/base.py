@@ -7,6 +7,7 @@ writes the data card. Heavy libraries are imported by the code that runs, never 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,11 @@ from luthier.prepare.chunk import Chunk
 from luthier.prepare.clean import Clean
 from luthier.prepare.dedupe import Dedupe
 from luthier.prepare.split import SplitBy
+from luthier.prepare.volatility import TAG as VOLATILE
+from luthier.prepare.volatility import Volatility, changes_of
 from luthier.progress import Progress, Silent
 from luthier.spec import Spec
-from luthier.store import Artifact, Cache, Store
+from luthier.store import Artifact, Cache, Content, Store
 from luthier.task import Task
 from luthier.types import (
     Document,
@@ -36,6 +39,7 @@ from luthier.types import (
     Split,
     decode_example,
     decode_passage,
+    digest,
     read_jsonl,
 )
 
@@ -147,6 +151,8 @@ class Prepare(Spec):
     """Cutting documents into passages along their structure."""
     dedupe: Dedupe = Dedupe()
     """Removal of exact and near duplicates among passages."""
+    volatility: Volatility = Volatility()
+    """Which documents change too often to be trained, and are searched only."""
     split: SplitBy = SplitBy()
     """Which passages may be trained on, and which are kept for validation and test."""
     makers: tuple[Annotated[Maker, MAKERS], ...] = Field(default_factory=default_makers)
@@ -184,11 +190,15 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
         inputs["index"] = index.identity(root)
     if gone := read_forgotten(root).rows_hash:
         inputs["forgotten"] = gone
+    changes = changes_of(documents, store) if spec.volatility.estimate else {}
+    if changes:
+        inputs["changes"] = changes
 
     def make(folder: Path) -> Mapping[str, Any]:
         from luthier.prepare.build import build
 
-        return build(folder, documents, task, spec, rag=rag, index=index, store=store, root=root, progress=progress)
+        return build(folder, documents, task, spec, rag=rag, index=index, store=store, root=root, progress=progress,
+                     changes=changes)
 
     return store.build("prepare", version=VERSION, spec=spec, inputs=inputs, make=make)
 
@@ -239,6 +249,19 @@ def read_examples(artifact: Artifact, split: Split | None = None) -> list[Exampl
     """All examples, or one split's, in the artifact's fixed order."""
     rows = (decode_example(row) for row in read_jsonl(_file(artifact, "examples.jsonl")))
     return [example for example in rows if split is None or example.split == split]
+
+
+def learned(artifact: Artifact) -> Content:
+    """Prepared rows as an input of training, which counts by what training reads: the rows that are not about volatile
+    documents, the labels, and how the test is disjoint. When only volatile documents change, a run stays as it is."""
+    parts = [str(artifact.summary.get("disjoint", ""))]
+    with _file(artifact, "examples.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
+        for line in file:
+            if f'"{VOLATILE}"' not in line or VOLATILE not in json.loads(line)["tags"]:
+                parts.append(line.strip())
+    labels = artifact.path / "labels.json"
+    parts.append(labels.read_text("utf-8") if labels.is_file() else "")
+    return Content(artifact, digest(*parts))
 
 
 def read_dropped(artifact: Artifact) -> list[Dropped]:

@@ -13,13 +13,14 @@ from luthier.errors import DataError
 from luthier.index.base import Index, Retriever, build_retriever
 from luthier.index.rag import Rag
 from luthier.ingest.forgotten import read_forgotten
-from luthier.prepare import chunk, clean
+from luthier.prepare import chunk, clean, volatility
 from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
 from luthier.prepare.forgotten_rows import drop_forgotten
 from luthier.prepare.split import Splits
 from luthier.prepare.steps import Kept, StepContext
+from luthier.prepare.volatile_rows import with_volatile
 from luthier.progress import Progress
 from luthier.store import Artifact, Cache, Store, canonical, write_json
 from luthier.task import Task
@@ -40,22 +41,27 @@ from luthier.types import (
 
 
 def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: Rag, index: Index, store: Store,
-          root: Path, progress: Progress) -> dict[str, Any]:
-    """Fill the artifact's folder; returns its summary."""
+          root: Path, progress: Progress, changes: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Fill the artifact's folder; returns its summary. `changes`: path → how often a document changed so far.
+
+    Everything that is trained is made from the stable documents alone, as if there were no others; the volatile ones
+    give passages for the index and, by themselves, test questions (`luthier.prepare.volatility`).
+    """
     documents = sorted((decode_document(row) for row in read_jsonl(artifact.path / "documents.jsonl")),
                        key=lambda document: document.path)
     if not documents and all(maker.per_document for maker in spec.makers):  # the user's own pairs need no documents
         raise DataError("there are no readable documents to prepare; see why with: luthier show ingest")
     cache = store.cache("prepare")
     ctx = StepContext(task=task, seed=spec.seed, progress=progress)
-    cleaned, passages, dropped = read_passages_of(documents, spec, ctx, cache)
-    kept: list[Passage] = []
-    for found in spec.dedupe.apply(passages, ctx):
+    goings = volatility.judge(documents, spec.volatility, changes or {})
+    moving = {path for path, going in goings.items() if going.volatile}
+    cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache)
+    passages: list[Passage] = []
+    for found in spec.dedupe.apply(read, ctx):
         if isinstance(found, Dropped):
             dropped.append(found)
         else:
-            kept.append(found.item)
-    passages = kept
+            passages.append(found.item)
     splits = spec.split.assign(passages, seed=spec.seed)
 
     def search(split: Split | None) -> Retriever:
@@ -68,8 +74,19 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     examples, notes = make_examples(spec, context, splits, _remember(search), dropped)
     examples = cap(examples, spec.max_examples_per_document, spec.seed, dropped)
     examples = drop_leaks(examples, passages, splits, dropped)
+    if moving:
+        others, read, gone = read_passages_of([d for d in documents if d.path in moving], spec, ctx, cache)
+        volatile, repeats = volatility.drop_repeats(passages, read, spec.dedupe, ctx)
+        dropped += [*gone, *repeats]
+        splits = volatility.held_out(splits, volatile)
+        examples = with_volatile(examples, volatile, others, spec, context, splits, dropped, notes)
+        passages = sorted([*passages, *volatile], key=lambda passage: (passage.path, passage.spans, passage.id))
+        cleaned = sorted([*cleaned, *others], key=lambda document: document.path)
     examples.sort(key=example_order(passages))
     counts = Counter(example.split for example in examples)
+    if not counts["train"] and len(moving) == len(documents) > 0:
+        raise DataError("every document is volatile, so there is nothing to train on; declare stable ones under "
+                        "prepare.volatility.patterns, add your own pairs, or serve the base model with the index alone")
     _refuse_empty(counts, examples, passages, splits, dropped, spec)
 
     write_jsonl(folder / "passages.jsonl", passages)
@@ -83,10 +100,11 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
         "documents": len(documents), "passages": len(passages), "examples": len(examples),
         "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
         "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
+        "volatile": len(moving),
         "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
     }
     write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-               splits=splits, notes=notes, spec=spec)
+               splits=splits, notes=notes, spec=spec, goings=goings)
     return summary
 
 
@@ -133,7 +151,7 @@ def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: C
     for number, maker in enumerate(spec.makers):
         made: list[Example] = []
         said: dict[str, Any] = {}
-        for found in _run(maker, context, admission.examples, search, said):
+        for found in run_maker(maker, context, admission.examples, search, said):
             if isinstance(found, Dropped):
                 dropped.append(found)
             else:
@@ -147,8 +165,9 @@ def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: C
     return admission.examples, notes
 
 
-def _run(maker: Maker, context: MakeContext, examples: Sequence[Example],
-         search: Callable[[Split | None], Retriever], said: dict[str, Any]) -> Iterator[Example | Dropped]:
+def run_maker(maker: Maker, context: MakeContext, examples: Sequence[Example],
+              search: Callable[[Split | None], Retriever] | None, said: dict[str, Any]) -> Iterator[Example | Dropped]:
+    """What a maker makes of everything, or of one document after the other; its figures are added to `said`."""
     if not maker.per_document:
         yield from maker.make(replace(context, examples=tuple(examples), notes=said,
                                       build_retriever=search if maker.uses_retriever else None))

@@ -17,6 +17,7 @@ from luthier.index.tokens import estimate_tokens
 from luthier.prepare.admit import content_words
 from luthier.prepare.split import Splits
 from luthier.prepare.text import words
+from luthier.prepare.volatility import Going
 from luthier.store import write_json, write_text
 from luthier.types import Document, Dropped, Example, Passage
 
@@ -36,17 +37,19 @@ _ROWS = 40  # documents listed in the page; card.json lists all
 
 def write_card(folder: Path, summary: Mapping[str, Any], *, documents: Sequence[Document],
                passages: Sequence[Passage], examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
-               notes: Mapping[str, Mapping[str, Any]], spec: Prepare) -> None:
+               notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None
+               ) -> None:
     """Write `card.json` and `card.html`."""
     data = card_data(summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-                     splits=splits, notes=notes, spec=spec)
+                     splits=splits, notes=notes, spec=spec, goings=goings)
     write_json(folder / "card.json", data)
     write_text(folder / "card.html", render(data))
 
 
 def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], passages: Sequence[Passage],
               examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
-              notes: Mapping[str, Mapping[str, Any]], spec: Prepare) -> dict[str, Any]:
+              notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None
+              ) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
     reasons: dict[str, Counter[str]] = {}
     for drop in dropped:
@@ -71,6 +74,7 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
                     if (count := sum(e.origin.maker == origin for e in examples))],
         "tags": dict(Counter(tag for example in examples for tag in example.tags).most_common()),
         "documents": _coverage(documents, passages, examples, splits),
+        "volatility": [going.dump() for _, going in sorted((goings or {}).items())],
         "lengths": {
             "passages": _histogram([estimate_tokens(passage.headed) for passage in passages], "estimated tokens"),
             "questions": _histogram([len(bare_question(e.question).split()) for e in examples if e.target is not None],
@@ -106,6 +110,11 @@ def warnings(data: Mapping[str, Any], examples: Sequence[Example], splits: Split
     if with_passages and any(e.origin.documents for e in examples) and covered < with_passages / 2:
         said.append(f"Only {covered} of {with_passages} passages ({covered / with_passages:.0%}) led to an example; "
                     "what the others say is not trained. A teacher (maker `synthesize`) or your own pairs would help.")
+    looks = [row["path"] for row in data["volatility"] if row["looks"] and not row["volatile"]]
+    if looks:
+        said.append(f"{_count(len(looks), 'document')} that {'looks' if len(looks) == 1 else 'look'} volatile (dates, "
+                    f"prices, phone numbers) will be trained: {', '.join(looks[:3])}{', …' if len(looks) > 3 else ''}. "
+                    "What changes is better searched: declare it under prepare.volatility.patterns.")
     if not any(origin["origin"] == "human" for origin in data["origins"]):
         said.append("No question was written by a person: the report will tell how well the assistant answers "
                     "questions made from the documents, which may differ from what your users ask.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from luthier.errors import UsageError
 from luthier.ingest.base import read_documents, read_set_aside
-from luthier.prepare.base import read_dropped, read_examples, read_passages
+from luthier.prepare.base import learned, read_dropped, read_examples, read_passages
 from luthier.prepare.labels import file_of
 from luthier.project.base import Project
 from luthier.project.gc import parents
@@ -198,7 +198,13 @@ def _artifact(project: Project, what: str) -> dict[str, Any] | None:
 
 
 def _made_from(project: Project, source: Artifact, stage: str) -> list[Artifact]:
-    return [a for a in project.store.artifacts() if a.stage == stage and (source.stage, source.id) in parents(a)]
+    """Artifacts of a stage that were made from this one, or from another one with the same rows to learn from."""
+    alike = {(source.stage, source.id)}
+    content = learned(source).digest
+    for other in project.store.artifacts():
+        if other.stage == source.stage and other.id != source.id and learned(other).digest == content:
+            alike.add((other.stage, other.id))
+    return [a for a in project.store.artifacts() if a.stage == stage and alike & set(parents(a))]
 
 
 def _releases_of(project: Project, prepared: Artifact) -> list[str]:

@@ -26,7 +26,7 @@ FOR: dict[str, tuple[TaskType, ...]] = {
     **dict.fromkeys(("task.system", "task.refusal", "index", "rag", "adapt.template", "train.packing", "train.replay"),
                     _CHAT),
     **dict.fromkeys((f"ingest.{name}" for name in Ingest.model_fields if name != "sources"), _CHAT),
-    **dict.fromkeys((f"prepare.{name}" for name in ("boilerplate", "clean", "chunk", "dedupe",
+    **dict.fromkeys((f"prepare.{name}" for name in ("boilerplate", "clean", "chunk", "dedupe", "volatility",
                                                     "max_examples_per_document")), _CHAT),
     **dict.fromkeys((f"evaluate.{name}" for name in ("systems", "metrics", "max_new_tokens", "max_wrong_refusal_rise",
                                                      "retention", "judge")), _CHAT),

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from luthier.adapt.base import Model, open_base, read_facts, trainable
 from luthier.errors import ModelError, SpecError
+from luthier.prepare.base import learned
 from luthier.progress import Progress, Silent
 from luthier.spec import Spec
 from luthier.store import Artifact, Store
@@ -215,7 +216,7 @@ def train(model: Artifact, data: Artifact, spec: Train, *, store: Store, root: P
     inside the epoch at the next call. `watch` sees every update and may raise `Pruned` to give the run up.
     """
     base = Path.cwd() if root is None else root
-    inputs: dict[str, Any] = {"model": model, "data": data}
+    inputs: dict[str, Any] = {"model": model, "data": learned(data)}
     if start is not None:
         inputs["start"] = start
     if spec.replays:
