@@ -72,7 +72,8 @@ class Adapt(Spec):
 
     model: str = "starter:chat"
     """Base model: `starter:chat` (assistant), `starter:encoder` (classify, tag, embed), `starter:image` (image), a
-    local folder, a GGUF file, `keras:NAME` (image), or `hub:owner/name` (downloads)."""
+    local folder, a GGUF file, `keras:NAME` (image), `mlp:256x256` (image: a small network on the pixels, trained from
+    scratch), or `hub:owner/name` (downloads)."""
     method: Annotated[Method, METHODS] = Field(default_factory=_default_method)
     """What is trained: `lora` (small matrices beside frozen weights) or `full` (all weights)."""
     template: str = "auto"
@@ -268,10 +269,11 @@ def read_facts(artifact: Artifact) -> dict[str, Any]:
     return json.loads((artifact.path / "adapt.json").read_text("utf-8"))
 
 
-def open_base(artifact: Artifact, *, dtype: str = "") -> Model:
+def open_base(artifact: Artifact, *, dtype: str = "", weights: Path | None = None) -> Model:
     """The base model as it is, frozen, with the tokenizer and template that training and serving use.
 
-    `dtype` overrides the spec's. Raises ModelError when the model's files changed since `adapt` looked at them.
+    `dtype` overrides the spec's; `weights` is a folder with the whole model after full tuning, which is opened in the
+    base's place. Raises ModelError when the model's files changed since `adapt` looked at them.
     """
     facts = read_facts(artifact)
     source = resolve(facts["source"], root=Path(facts["root"]))
@@ -281,7 +283,8 @@ def open_base(artifact: Artifact, *, dtype: str = "") -> Model:
     tokenizer = load_tokenizer(source)
     if facts["template"] is not None:
         tokenizer.chat_template = facts["template"]
-    module = load_module(source.folder, source=facts["source"], dtype=dtype or facts["dtype"])
+    module = load_module(weights or source.folder, source=str(weights or facts["source"]),
+                         dtype=dtype or facts["dtype"])
     method = METHODS.parse(facts["method"], local=Path(facts["root"]))
     return Model(module=module, tokenizer=tokenizer, task=Task(**facts["task"]), stop_ids=tuple(facts["stop_ids"]),
                  name=facts["name"], groups={}, template_note=facts["template_note"], method=method, artifact=artifact)
