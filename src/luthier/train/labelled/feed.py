@@ -214,13 +214,18 @@ class LabelOrder:
         count = self.num_replayed
         if not count:
             return own
-        first = epoch * len(own) * count
-        return [(*update, *(self._replayed(first + at * count + more) for more in range(count)))
-                for at, update in enumerate(own)]
+        walked = self._walk(epoch * len(own) * count, len(own) * count)
+        return [(*update, *walked[at * count : (at + 1) * count]) for at, update in enumerate(own)]
 
-    def _replayed(self, place: int) -> int:
-        turn, at = divmod(place, self.num_pool)
-        return self.num_own + int(np.random.default_rng([self.seed, 1, turn]).permutation(self.num_pool)[at])
+    def _walk(self, first: int, num: int) -> list[int]:
+        """`num` places of the pool from the `first`-th on, turn after turn through all of it in another order."""
+        found: list[int] = []
+        turn, at = divmod(first, self.num_pool)
+        while len(found) < num:
+            order = np.random.default_rng([self.seed, 1, turn]).permutation(self.num_pool)
+            found += [self.num_own + int(place) for place in order[at : at + num - len(found)]]
+            turn, at = turn + 1, 0
+        return found
 
     def _own(self, epoch: int) -> list[tuple[int, ...]]:
         rng = np.random.default_rng([self.seed, 0, epoch])

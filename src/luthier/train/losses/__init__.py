@@ -38,4 +38,4 @@ def balanced(counts: Any) -> Any:
     import numpy as np
 
     present = counts > 0
-    return np.where(present, counts.sum() / np.maximum(present.sum() * counts, 1), 0.0).astype(np.float32)
+    return np.where(present, counts.sum() / (max(present.sum(), 1) * np.maximum(counts, 1)), 0.0).astype(np.float32)
