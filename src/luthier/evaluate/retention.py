@@ -35,8 +35,8 @@ class Retention(Spec):
     """General instructions with good answers: `builtin`, a JSONL file (`instruction`, `response`) relative to the
     project folder, or `none` to leave this probe out."""
     choices: str = BUILTIN
-    """Choice questions: `builtin`, a JSONL file (`question`, `choices`, `answer` = index of the right one; or PIQA's own
-    `goal`, `sol1`, `sol2`, `label`), or `none`."""
+    """Choice questions: `builtin`, a JSONL file (`question`, `choices`, `answer` = index of the right one; or PIQA's
+    own `goal`, `sol1`, `sol2`, `label`), or `none`."""
     max_items: int = Field(default=200, ge=10)
     """At most this many items of each file, chosen by a hash."""
     max_rise: float = Field(default=0.05, ge=0)
