@@ -1,4 +1,4 @@
-"""The commands that keep a released model up to date: `update` and `forget`."""
+"""The commands that keep a released model up to date: `update`, `watch` and `forget`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,36 @@ def update(
         raise typer.Exit(GateRefused.exit_code)
 
 
+def watch(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due now and end: for cron.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show the queue: every update, its state, since when, "
+                                         "and what came of it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Update by itself when files change or the schedule says so (section `watch`), until Ctrl-C or SIGTERM.
+
+    --once: exit code 7 when an update was refused, 1 when one failed; a running `luthier serve` follows by itself.
+    """
+    if status:
+        from luthier.watch.status import status as look
+        from luthier.watch.status import text_of
+
+        found = look(open_project(project, settings))
+        show(found, as_json, text_of(found))
+        return
+    from luthier.watch.worker import watch as keep_watch
+
+    ended = keep_watch(project, overrides=settings or (), once=once, progress=progress_of(as_json))
+    states = [state for _, state in ended]
+    if once:
+        show([{"id": job.id, "state": state} for job, state in ended], as_json,
+             "\n".join(f"Update {job.id}: {state}" for job, state in ended) or "Nothing was due.")
+        if "failed" in states or "refused" in states:
+            raise typer.Exit(1 if "failed" in states else GateRefused.exit_code)
+
+
 def forget(
     what: Annotated[str, typer.Argument(help="A document's path or id, a file of rows (data/march.csv), or one row "
                                         "(data/march.csv:12).")],
@@ -61,4 +91,5 @@ def forget(
 def add_commands(app: typer.Typer) -> None:
     """Put the commands into the app."""
     app.command(rich_help_panel="Project")(update)
+    app.command(rich_help_panel="Project")(watch)
     app.command(rich_help_panel="Use")(forget)
