@@ -7,7 +7,8 @@ column is a set of low-rank matrices beside one frozen base that all columns sha
 the older columns' features.
 
 The network answers in two ways. `asked` gives it for one task: that column's answers. Without a task a router chooses a
-column for each row (`luthier.adapt.router`).
+column for each row (`luthier.adapt.router`); it looks at the untouched base model's features, since those of a network
+that was trained on the first task tell that one's classes from each other, and not tasks.
 """
 
 from __future__ import annotations
@@ -71,17 +72,18 @@ def shown_widths(backbone: Backbone) -> list[int]:
 
 
 class ProgressiveNetwork(Network):
-    """Columns, and the frozen base that adapter columns share. Looks like one Network: `backbone`, `head` and `spec`
-    are those of the column that trains or is asked (`active`), else the first one's.
+    """Columns, and the frozen base: what adapter columns share, and what a router looks at. Looks like one Network:
+    `backbone`, `head` and `spec` are those of the column that trains or is asked (`active`), else the first one's.
 
     Logits: of the active column, [rows, its labels]; with `spread`, and where no column is active, [rows, all
     `outputs`].
     """
 
-    def __init__(self, columns: Sequence[Column], task: Task, *, base: Backbone | None = None):
-        """`base` is the shared backbone of adapter columns; None for full columns."""
+    def __init__(self, columns: Sequence[Column], task: Task, *, base: Backbone | None, shared: bool):
+        """`base` is the untouched base model, `shared` by adapter columns; None for full columns without a router."""
         nn.Module.__init__(self)
         self.base, self.columns, self.task_type = base, nn.ModuleList(columns), task.type
+        self.shared = shared
         pooling = columns[0].pooling
         even = base is not None and base.reads == "text"
         # a pooling that learns belongs to a column, and the router looks at the base alone
@@ -104,7 +106,7 @@ class ProgressiveNetwork(Network):
 
     @property
     def backbone(self) -> Backbone:  # type: ignore[override]
-        found = self.base if self.base is not None else self.column.backbone
+        found = self.base if self.shared else self.column.backbone
         assert found is not None
         return found
 
@@ -158,7 +160,7 @@ class ProgressiveNetwork(Network):
         return features[..., -self.backbone.width :]
 
     def _base_features(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        if self.base is None:
+        if self.base is None:  # full columns without a router: the first column's, for whoever wants features
             return self._features(inputs, 0)[0]
         with using(""):
             found = self.base(inputs)
@@ -258,7 +260,7 @@ class ProgressiveNetwork(Network):
                 for group, names in self.view(at).groups().items():
                     found.setdefault(group, []).extend(name for name in names if name not in found[group])
             return found
-        inside, own = ("base.", "") if self.base is not None else \
+        inside, own = ("base.", "") if self.shared else \
             (f"columns.{self.active}.backbone.", f"columns.{self.active}.backbone.")
         found = {group: [inside + name for name in names] for group, names in self.backbone.groups().items()}
         layers, top = [*found], []
@@ -276,6 +278,8 @@ class ProgressiveNetwork(Network):
         for at, column in enumerate(self.columns):
             if at != self.active:
                 column.eval()
+        if self.base is not None and not self.shared:
+            self.base.eval()
         return self
 
     @property
@@ -298,17 +302,22 @@ def _still(module: nn.Module) -> Iterator[None]:
 
 def describe(network: ProgressiveNetwork) -> dict[str, Any]:
     """What network.json says of a progressive network, under `columns`."""
-    return {"shared": network.base is not None, "outputs": list(network.outputs),
+    return {"shared": network.shared, "base": network.base is not None, "outputs": list(network.outputs),
             "router": None if network.router is None else network.router.describe(),
             "each": [column.describe() for column in network.columns]}  # type: ignore[operator]
 
 
+def num_backbones(facts: Mapping[str, Any]) -> int:
+    """How many backbones `restore` takes."""
+    return 1 if facts["shared"] else len(facts["each"]) + facts["base"]
+
+
 def restore(facts: Mapping[str, Any], backbones: Sequence[Backbone], task: Task) -> ProgressiveNetwork:
-    """The architecture that `describe` described, on one backbone for each full column or a single shared one; its
-    weights are still to be filled in."""
+    """The architecture that `describe` described, on the shared backbone, or on one for each full column and one for
+    the base; its weights are still to be filled in."""
     with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, and none of them is kept
-        found = ProgressiveNetwork(_restored(facts, backbones, task), task,
-                                   base=backbones[0] if facts["shared"] else None)
+        found = ProgressiveNetwork(_restored(facts, backbones, task), task, shared=facts["shared"],
+                                   base=backbones[-1] if facts["base"] else None)
     found.outputs = tuple(facts["outputs"])
     if facts["router"] is not None:
         found.router = Router(**facts["router"])

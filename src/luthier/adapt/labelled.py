@@ -220,7 +220,7 @@ def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
         warnings.simplefilter("ignore", FutureWarning)
         told, progressive = facts.get("ensemble"), facts.get("columns")
         count = len(told["members"]) if told and not told["shared"] else \
-            len(progressive["each"]) if progressive and not progressive["shared"] else 1
+            columns.num_backbones(progressive) if progressive else 1
         backbones = [restore_backbone(folder, dtype=dtype) for _ in range(count)]
     if progressive:
         network = columns.restore(progressive, backbones, task)

@@ -52,10 +52,13 @@ class Router(nn.Module):
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """features [rows, width] of the frozen base: (column int64 [rows], in scope bool [rows])."""
-        near = nn.functional.normalize(features.float(), dim=-1) @ self.centroids.float().t()
-        cosine, place = near.max(-1)
-        column = self.owners[place]
+        cosine, column = self.near(features).max(-1)
         return column, cosine >= self.limits.float()[column]
+
+    def near(self, features: torch.Tensor) -> torch.Tensor:
+        """Cosine of each row to the nearest centroid of each column, [rows, columns]."""
+        each = nn.functional.normalize(features.float(), dim=-1) @ self.centroids.float().t()
+        return torch.stack([each[:, self.owners == at].amax(-1) for at in range(len(self.limits))], -1)
 
     def describe(self) -> dict[str, Any]:
         """What network.json says."""
