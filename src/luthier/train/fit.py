@@ -82,6 +82,10 @@ class StepDone:
     """What the regularizers' teachers contributed to the loss, in nats."""
 
 
+class Diverged(ModelError):
+    """The loss or the gradient of an update is no longer a number."""
+
+
 class Learner:
     """A model, its loss and its optimizer: what an update changes."""
 
@@ -170,7 +174,7 @@ class Learner:
         loss, penalty, passes = self.gradients(examples, step=step)
         norm = self.optimizer.clip(self.clip_norm)
         if not all(map(_finite, (loss, penalty, norm))):
-            raise ModelError(
+            raise Diverged(
                 f"training diverged at update {step}: loss {loss:g}, penalty {penalty:g}, gradient norm {norm:g}; "
                 f"lower the learning rate (now {learning_rate:g}), or set train.precision: float32"
             )
