@@ -192,6 +192,15 @@ def test_a_soup_of_seeds_does_not_fall_below_its_best_member(world):
         world.sweep(method=Soup(runs=("nowhere",)))
 
 
+def test_what_is_forgotten_is_looked_for_in_every_run_that_is_in_a_blend(world):
+    """`luthier forget` must see the run, what it began from, and what was mixed in."""
+    from luthier.watch.champion import ancestors
+
+    other = train(world.model, world.after, SPEC.but(seed=5), store=world.store, root=world.root, start=world.start)
+    blended = world.blend(0.5, method=Soup(runs=(other.id,)))
+    assert {one.id for one in ancestors(blended, world.store)} == {blended.id, world.run.id, other.id, world.start.id}
+
+
 def test_a_mistake_is_told_in_a_sentence(world):
     with pytest.raises(ModelError, match="lora_scale makes an adapter smaller"):
         world.sweep(method=LoraScale())

@@ -15,6 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
+
 from luthier.adapt.base import Adapt
 from luthier.blend.base import Blend
 from luthier.errors import UsageError
@@ -24,6 +26,7 @@ from luthier.index.rag import Rag
 from luthier.ingest.base import Ingest
 from luthier.prepare.base import Prepare
 from luthier.progress import Progress, Silent
+from luthier.project.protection import Protection, refuse_kept
 from luthier.project.updates import Watch
 from luthier.release.base import Release
 from luthier.serve.base import Serve
@@ -68,6 +71,13 @@ class ProjectSpec(Spec):
     """The server."""
     watch: Watch = Watch()
     """Updates by themselves, run by `luthier watch`."""
+    protection: Protection = Protection()
+    """What is known about forgetting; `luthier check` proposes a protection by it."""
+
+    @model_validator(mode="after")
+    def _keeps_no_data(self) -> ProjectSpec:
+        refuse_kept(self)
+        return self
 
 
 @dataclass(frozen=True)

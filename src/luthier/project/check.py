@@ -22,6 +22,7 @@ from luthier.errors import LuthierError, ModelError
 from luthier.models.sources import cache_folder, resolve
 from luthier.prepare.makers.conll import SUFFIXES as CONLL
 from luthier.project.base import STAGES, Done, Project, needed
+from luthier.project.protection import Advice, facts_of, recommend
 from luthier.store import Artifact, Store
 from luthier.task import LABELLED
 from luthier.types import read_jsonl
@@ -68,10 +69,13 @@ class Check:
     notes: list[str] = field(default_factory=list)
     memory_gb: float | None = None
     disk_gb: float | None = None
+    protection: Advice | None = None
+    """What is proposed against forgetting."""
 
     def data(self) -> dict[str, Any]:
         return {"steps": [asdict(step) for step in self.steps], "problems": self.problems, "notes": self.notes,
-                "memory_gb": self.memory_gb, "disk_gb": self.disk_gb}
+                "memory_gb": self.memory_gb, "disk_gb": self.disk_gb,
+                "protection": self.protection.data() if self.protection else None}
 
     def text(self) -> str:
         lines = []
@@ -86,6 +90,7 @@ class Check:
         else:
             lines += ["", "Everything is up to date; a run would change nothing."]
         lines += self.notes
+        lines += self.protection.lines() if self.protection else []
         lines += ["", *(f"problem: {problem}" for problem in self.problems)] if self.problems else []
         return "\n".join(lines)
 
@@ -147,7 +152,7 @@ def check(project: Project) -> Check:
     if disk and shutil.disk_usage(project.root).free < disk * 1e9:
         problems.append(f"the run needs about {disk:.1f} GB of disk, "
                         f"{shutil.disk_usage(project.root).free / 1e9:.1f} GB are free at {project.root}")
-    return Check(steps, problems, [*notes, *_past(project)], memory, disk)
+    return Check(steps, problems, [*notes, *_past(project)], memory, disk, recommend(facts_of(project, made)))
 
 
 def _released(project: Project, made: Mapping[str, Artifact]) -> bool:

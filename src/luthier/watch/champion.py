@@ -44,9 +44,10 @@ class Champion:
         return read_documents(self.documents) if self.documents is not None else []
 
 
-def open_champion(project: Project) -> Champion:
-    """UsageError when nothing is live yet; StoreError when what it was made from is no longer in the store."""
-    record = read_release(live_release(project.releases, project.spec.release.name or project.spec.name))
+def open_champion(project: Project, folder: Path | None = None) -> Champion:
+    """The live release, or that in `folder`. UsageError when nothing is live yet; StoreError when what it was made from
+    is no longer in the store."""
+    record = read_release(folder or live_release(project.releases, project.spec.release.name or project.spec.name))
     lineage = record.lineage
 
     def artifact(stage: str) -> Artifact | None:
@@ -98,11 +99,17 @@ def _is_ensemble(folder: Path) -> bool:
 
 
 def ancestors(run: Artifact, store: Store) -> Iterator[Artifact]:
-    """A run and those that it was trained from, the latest first."""
-    here: Artifact | None = run
-    while here is not None:
+    """A run and all whose weights or rows are in it, the latest first: what it began from, and for a blend the run
+    that it was made from and those that were mixed in."""
+    queue, seen = [run], set()
+    while queue:
+        here = queue.pop(0)
+        if here.id in seen:
+            continue
+        seen.add(here.id)
         yield here
-        here = find(store, str(here.inputs.get("start", "")))
+        names = [here.inputs.get("start", ""), here.inputs.get("run", ""), *here.inputs.get("others", ())]
+        queue += [one for name in names if (one := find(store, str(name))) is not None]
 
 
 @dataclass(frozen=True)
