@@ -27,6 +27,7 @@ from luthier.train.keeps.reservoir import Reservoir
 from luthier.train.objectives import Plain
 from luthier.train.optim import MasterAdamW
 from luthier.train.past import FOLDER, load_past
+from luthier.train.regularizers.ewc import EWC
 from luthier.train.regularizers.l2sp import L2SP
 from luthier.train.regularizers.lwf import LearningWithoutForgetting
 from luthier.train.render import render
@@ -235,6 +236,16 @@ def test_killed_and_resumed_updates_equal_undisturbed_ones_bit_for_bit(tmp_path,
              map(json.loads, (run.path / "steps.jsonl").read_text().splitlines())] for run in runs]
     assert kept[0] == kept[1] and logs[0] == logs[1] and len(logs[0]) == runs[0].summary["planned_steps"]
     assert any(row[1] > 0 for row in logs[0]) and any(row[2] > 0 for row in logs[0])
+
+
+@pytest.mark.parametrize("method", METHODS, ids=["lora", "full"])
+def test_what_ewc_remembers_holds_the_next_training(tmp_path, method):
+    """The first training measures the importances, the update is pulled back by them and by nothing at its start."""
+    chain = Chain(tmp_path, method, regularizers=(EWC(),), epochs=1)
+    assert load_past(chain.champion.path / FOLDER, lambda: None).kept["ewc"]
+    run = chain.update(regularizers=(EWC(strength=100.0),))
+    steps = [json.loads(line) for line in (run.path / "steps.jsonl").read_text().splitlines()]
+    assert steps[0]["penalty"] == 0.0 and all(step["penalty"] > 0 for step in steps[1:])
 
 
 @pytest.mark.slow
