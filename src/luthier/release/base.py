@@ -148,6 +148,7 @@ def release(*, report: Artifact, run: Artifact, model: Artifact, index: Artifact
                           task=task, rag=rag, spec=spec, store=store, force=force, root=home, progress=progress,
                           after=after)
         if not on_disk.was_live(known):  # new, or made by a call that was killed before it went live
+            _note_released(known)
             promote(known)
     record = read_release(known)
     progress.say(f"  {record.label} is live, {released_as(known)}"
@@ -217,9 +218,16 @@ def _make(folder: Path, *, key: str, lineage: dict[str, str], report: Artifact, 
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)  # a kill leaves it, and the next call removes it
         raise
-    on_disk.append(folder, "released", version=version, choice=choice, key=key, forced=bool(record["forced"]),
-                   failed=[check.name for check in failed(checks)])
     return folder / str(version)
+
+
+def _note_released(folder: Path) -> None:
+    """Write into the history, once, that a release was made."""
+    record = read_release(folder)
+    if not any(row["event"] == "released" and row["version"] == record.version for row in read_history(folder.parent)):
+        on_disk.append(folder.parent, "released", version=record.version, choice=record.choice, key=record.key,
+                       forced=bool(record.forced), failed=[check["name"] for check in record.gate
+                                                           if check["outcome"] == "failed"])
 
 
 def _assistant_parts(part: Path, *, choice: System, run: Artifact, model: Artifact, index: Artifact | None,

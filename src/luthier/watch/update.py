@@ -19,7 +19,7 @@ from luthier.prepare.base import read_dropped, read_examples
 from luthier.progress import Progress, Silent
 from luthier.project.base import Project
 from luthier.release import folder as on_disk
-from luthier.release.base import FITTING, Succession, read_release, release
+from luthier.release.base import FITTING, ReleaseRecord, Succession, read_release, release
 from luthier.release.gate import System
 from luthier.spec import parse
 from luthier.store import Artifact, canonical
@@ -84,6 +84,9 @@ def update(project: Project, *, progress: Progress = Silent(), approve: str | No
     if one.nothing:
         if approve or reject:
             raise UsageError("nothing changed since the live release was made, so no update waits for a decision")
+        if (parent := one.unrecorded()) is not None:
+            before = open_champion(project, parent)
+            return _Update(project, before, made, _changes(project, before, made), forgotten, progress).late(champion)
         return one.outcome("nothing", f"Nothing to do: {one.nothing}; {champion.record.label} stays live.")
     known = one.decided()
     if reject:
@@ -180,6 +183,27 @@ class _Update:
                         f"changes; {self.champion.record.label} stays live.")
         state: State = "nothing" if known["state"] == "promoted" else known["state"]
         return self.outcome(state, sentence, checks=tuple(known["checks"]), again=True)
+
+    def unrecorded(self) -> Path | None:
+        """What the live release replaced, where the update that made it was killed before it wrote that down."""
+        record = self.champion.record
+        parent = self.folder / record.parent.rpartition("/")[2]
+        if not record.parent or self.champion.compare is None or not (parent / on_disk.RECORD).is_file():
+            return None
+        told = any(row["event"] == EVENT and row.get("version") == record.version
+                   for row in on_disk.read_history(self.folder))
+        return None if told else parent
+
+    def late(self, made: Champion) -> Outcome:
+        """Write down that `made` was promoted in place of this update's champion."""
+        assert made.compare is not None
+        checks = tuple(check.dump() for check in judge(read_compare(made.compare), self.spec.watch.gate).checks)
+        return self.told(made.record, checks)
+
+    def told(self, record: ReleaseRecord, checks: tuple[Mapping[str, Any], ...]) -> Outcome:
+        self.record("promoted", checks, version=record.version, approved_by=record.approved_by)
+        return self.outcome("promoted", f"{record.label} is live and replaces {self.champion.record.label}; what "
+                            f"changed: {record.folder / 'changes.html'}", checks=checks, release=record.folder)
 
     def reject(self, known: Mapping[str, Any] | None, name: str) -> Outcome:
         if known is None or known["state"] != "pending":
@@ -282,6 +306,4 @@ class _Update:
         record = read_release(folder)
         if record.stage != "live":  # made by an earlier call, and rolled back before that call could write it down
             return self.repeated({"state": "promoted", "version": record.version, "checks": checks})
-        self.record("promoted", checks, version=record.version, approved_by=approved_by)
-        return self.outcome("promoted", f"{record.label} is live and replaces {self.champion.record.label}; what "
-                            f"changed: {folder / 'changes.html'}", checks=checks, release=folder)
+        return self.told(record, checks)
