@@ -79,20 +79,39 @@ def test_a_loss_is_better_when_lower_and_its_limit_is_relative():
     assert "%" in judge(text(0.1, 0.05, 0.15), UpdateGate()).checks[0].sentence
 
 
-@pytest.mark.parametrize(("against", "sure", "expected"), [(18, 20, "failed"), (1, 20, "passed"), (8, 20, "unsure"),
-                                                           (0, 0, "not applicable")])
-def test_contradicted_labels(against, sure, expected):
+ROWS = [{"where": "a.csv:3", "label": "x", "champion": "y", "probability": 0.99}]
+
+
+@pytest.mark.parametrize(("against", "expected"), [(18, "failed"), (1, "passed"), (8, "unsure")])
+def test_labels_that_a_sure_model_contradicts(against, expected):
     from luthier.evaluate.compare import wilson
 
-    low, high = wilson(against / sure, sure) if sure else (None, None)
-    found = judge(compared(part(0, 0, 0), contradicted={
-        "n": 30, "sure": sure, "contradicted": against, "share": against / sure if sure else None, "low": low,
-        "high": high, "rows": [{"where": "a.csv:3", "label": "x", "champion": "y", "probability": 0.99}]}),
-        UpdateGate())
-    assert outcome(found, "max_contradicted") == expected
-    off = judge(compared(part(0, 0, 0), contradicted={"sure": sure, "n": 30, "rows": []}),
-                UpdateGate(max_contradicted=None))
+    low, high = wilson(against / 20, 20)
+    told = {"n": 30, "sure": 20, "contradicted": against, "share": against / 20, "low": low, "high": high,
+            "rows": ROWS, "agreement": None}
+    assert outcome(judge(compared(part(0, 0, 0), contradicted=told), UpdateGate()), "max_contradicted") == expected
+    off = judge(compared(part(0, 0, 0), contradicted=told), UpdateGate(max_contradicted=None))
     assert outcome(off, "max_contradicted") == "not applicable"
+
+
+@pytest.mark.parametrize(("right", "expected"), [(3, "failed"), (35, "passed"), (14, "unsure")])
+def test_labels_that_an_unsure_model_seldom_agrees_with(right, expected):
+    from luthier.watch.compare_labels import fall
+
+    told = {"n": 60, "sure": 2, "contradicted": 2, "share": 1.0, "low": 0.3, "high": 1.0, "rows": ROWS,
+            "agreement": fall(24, 40, right, 60)}
+    found = judge(compared(part(0, 0, 0), contradicted=told), UpdateGate())
+    assert outcome(found, "max_contradicted") == expected
+    nothing = {"n": 0, "sure": 0, "rows": [], "agreement": None}
+    assert outcome(judge(compared(part(0, 0, 0), contradicted=nothing), UpdateGate()),
+                   "max_contradicted") == "not applicable"
+
+
+def test_the_interval_of_a_fall_is_newcombes():
+    from luthier.watch.compare_labels import fall
+
+    found = fall(56, 70, 48, 80)  # Newcombe (1998), table II, example (a), method 10
+    assert (round(found["fall"], 4), round(found["low"], 4), round(found["high"], 4)) == (0.2, 0.0524, 0.3339)
 
 
 @pytest.mark.parametrize(("rise", "low", "high", "expected"), [

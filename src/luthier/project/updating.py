@@ -24,7 +24,8 @@ class UpdateGate(Spec):
     not look."""
     max_contradicted: float | None = Field(default=0.3, ge=0, le=1)
     """classify, image: greatest share of new rows whose label contradicts the live model among those that it is sure
-    of; more is a sign of wrong labels. null does not look."""
+    of; more is a sign of wrong labels. Where it is sure of fewer than 10: how much seldomer it may agree with new
+    labels than with those of old test rows. null does not look."""
     sure: float = Field(default=0.9, gt=0, lt=1)
     """Probability from which the live model counts as sure of a label, for `max_contradicted`."""
     unsure: Literal["ask", "refuse", "promote"] = "ask"

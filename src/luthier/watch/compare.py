@@ -20,12 +20,14 @@ from luthier.types import Example, write_jsonl
 from luthier.watch.champion import Champion
 from luthier.watch.data import FIRST, SINCE, batches, read_described
 
-VERSION = 1
+VERSION = 2
 FILE, OUTCOMES = "compare.json", "outcomes.jsonl"
 OLD, NEW, ALL = "old", "new", "all"
 SIDES = ("champion", "challenger")
 SHOWN = 40
 """Flips of each kind in compare.json; outcomes.jsonl has all."""
+LEAST_SURE = 10
+"""With fewer new rows that the champion is sure of, their labels are judged by how often it agrees with them."""
 
 
 @dataclass(frozen=True, kw_only=True)

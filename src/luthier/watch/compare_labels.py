@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ from luthier.project.base import Project
 from luthier.release.labels import decisions, open_at, set_root
 from luthier.release.untuned import untuned_model
 from luthier.types import Example
-from luthier.watch.compare import SHOWN, SIDES, Compared, Sides
+from luthier.watch.compare import LEAST_SURE, SHOWN, SIDES, Compared, Sides
 from luthier.watch.data import read_described
 
 
@@ -46,8 +47,9 @@ def compare_labels(sides: Sides, project: Project, *, progress: Progress) -> Com
         progress.say(f"  {side}")
         model, thresholds = _champion(sides, project) if side == "champion" else _challenger(sides, project, progress)
         said[side] = _ask(model, bench, thresholds, texts, side)
-        if side == "champion" and task.type in ("classify", "image") and not task.multi_label:
-            extra["contradicted"] = contradicted(model, bench, fresh_rows(sides), sure=spec.watch.gate.sure)
+        answers = said[side].answers
+        if side == "champion" and isinstance(answers, Classes):
+            extra["contradicted"] = contradicted(model, bench, fresh_rows(sides), answers, sure=spec.watch.gate.sure)
     metric: LabelMetric = LABEL_METRICS.get(task.metric)()  # type: ignore[assignment]
 
     def measure(name: str, places: Sequence[int]) -> dict[str, Any] | None:
@@ -141,22 +143,45 @@ def fresh_rows(sides: Sides) -> list[Example]:
     return [example for example in read_examples(sides.data) if example.id in fresh and example.labels]
 
 
-def contradicted(champion: LabelModel, bench: Bench, rows: Sequence[Example], *, sure: float) -> dict[str, Any]:
+def contradicted(champion: LabelModel, bench: Bench, rows: Sequence[Example], answers: Classes, *, sure: float
+                 ) -> dict[str, Any]:
     """How often the champion is sure of another label than a new row has, among the rows that it is sure of and whose
-    label it knows: the sign of wrong labels that confident learning reads (Northcutt, Jiang & Chuang 2021)."""
+    label it knows: the sign of wrong labels that confident learning reads (Northcutt, Jiang & Chuang 2021).
+
+    `agreement` is for a champion that is seldom sure: how often it says a new row's label, against how often it is
+    right on the old test rows (`answers` to all test rows), with the interval of Newcombe (1998, method 10).
+    """
     known = [example for example in rows if set(example.labels or ()) <= set(champion.labels)]
     if not known:
-        return {"n": 0, "sure": 0, "contradicted": 0, "share": None, "low": None, "high": None, "rows": []}
+        return {"n": 0, "sure": 0, "contradicted": 0, "share": None, "low": None, "high": None, "rows": [],
+                "agreement": None}
     asked = champion.rows([replace(example, labels=None, target=None) for example in known], targets=False)
     probs = predict.probabilities(predict.logits(champion, asked, progress=bench.progress, what="labels of new rows"),
                                   temperature=champion.temperature)
     best, top = probs.argmax(1), probs.max(1)
+    labels = [(example.labels or ("",))[0] for example in known]
     certain = [at for at in range(len(known)) if top[at] >= sure]
-    against = [at for at in certain if champion.labels[best[at]] != (known[at].labels or ("",))[0]]
-    share = len(against) / len(certain) if certain else None
+    against = [at for at in range(len(known)) if champion.labels[best[at]] != labels[at]]
+    surely = [at for at in against if top[at] >= sure]
+    share = len(surely) / len(certain) if certain else None
     low, high = wilson(share, len(certain)) if share is not None else (None, None)
-    told = [{"where": known[at].origin.where, "text": known[at].question[:200], "label": (known[at].labels or ("",))[0],
+    told = [{"where": known[at].origin.where, "text": known[at].question[:200], "label": labels[at],
              "champion": champion.labels[best[at]], "probability": round(float(top[at]), 4)}
-            for at in sorted(against, key=lambda at: -top[at])]
-    return {"n": len(known), "sure": len(certain), "contradicted": len(against), "share": share, "low": low,
-            "high": high, "rows": told[:SHOWN]}
+            for at in sorted(surely if len(certain) >= LEAST_SURE else against, key=lambda at: -top[at])]
+    fresh = {example.id for example in rows}
+    old = [at for at, example in enumerate(bench.test) if example.id not in fresh
+           and set(example.labels or ()) <= set(champion.labels)]
+    hits = int((answers.said[old] == answers.right[old]).sum())
+    return {"n": len(known), "sure": len(certain), "contradicted": len(surely), "share": share, "low": low,
+            "high": high, "rows": told[:SHOWN],
+            "agreement": fall(hits, len(old), len(known) - len(against), len(known)) if old else None}
+
+
+def fall(hits: int, n: int, later_hits: int, later_n: int) -> dict[str, Any]:
+    """The difference of two shares of different rows, the earlier minus the later, with its 95 % interval."""
+    old, new = hits / n, later_hits / later_n
+    (old_low, old_high), (new_low, new_high) = wilson(old, n), wilson(new, later_n)
+    gap = old - new
+    return {"old": old, "old_n": n, "new": new, "new_n": later_n, "fall": gap,
+            "low": gap - math.hypot(old - old_low, new_high - new),
+            "high": gap + math.hypot(old_high - old, new - new_low)}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from luthier.project.updating import UpdateGate
-from luthier.watch.compare import NEW, OLD
+from luthier.watch.compare import LEAST_SURE, NEW, OLD
 
 State = Literal["passed", "failed", "unsure", "not applicable"]
 
@@ -118,17 +118,39 @@ def _contradicted(compared: Mapping[str, Any], gate: UpdateGate) -> list[UpdateC
     found, limit = compared.get("contradicted"), gate.max_contradicted
     if found is None:
         return []
-    if limit is None or not found["sure"]:
-        why = "it is not looked for" if limit is None else "the live model is sure of none of them"
+    if limit is None or not found["n"]:
+        why = "it is not looked for" if limit is None else "there are none of classes that it knows"
         return [UpdateCheck(name="max_contradicted", outcome="not applicable", limit=limit, measured=None,
                             sentence=f"labels of new rows against the live model: {why}")]
-    outcome: State = "passed" if found["share"] <= limit else "failed" if found["low"] > limit else "unsure"
+    if found["sure"] < LEAST_SURE:
+        return [_agreement(found, limit)]
     return [UpdateCheck(
-        name="max_contradicted", outcome=outcome, limit=limit, measured=round(found["share"], 6),
+        name="max_contradicted", outcome=_over(found["share"], found["low"], limit), limit=limit,
+        measured=round(found["share"], 6),
         sentence=f"of {found['n']} new rows with classes that the live model knows it is sure of {found['sure']}, and "
                  f"{found['contradicted']} of these ({found['share']:.0%}, 95 % interval {found['low']:.0%} to "
                  f"{found['high']:.0%}) have another label; at most {limit:.0%} may, more looks like wrong labels"
                  + _such(found["rows"]))]
+
+
+def _agreement(found: Mapping[str, Any], limit: float) -> UpdateCheck:
+    """For a live model that is sure of too few rows: how much seldomer it says the label of a new row."""
+    one = found["agreement"]
+    if one is None:
+        return UpdateCheck(name="max_contradicted", outcome="not applicable", limit=limit, measured=None,
+                           sentence="labels of new rows against the live model: there is no old test row to compare "
+                                    "with")
+    outcome = _over(one["fall"], one["low"], limit)
+    return UpdateCheck(
+        name="max_contradicted", outcome=outcome, limit=limit, measured=round(one["fall"], 6),
+        sentence=f"the live model agrees with {one['new']:.0%} of the labels of {one['new_n']} new rows, and with "
+                 f"{one['old']:.0%} of {one['old_n']} old test rows (a fall of {one['fall']:.0%}, 95 % interval "
+                 f"{one['low']:.0%} to {one['high']:.0%}); at most {limit:.0%} may be, more looks like wrong labels"
+                 + (_such(found["rows"]) if outcome != "passed" else ""))
+
+
+def _over(value: float, low: float, limit: float) -> State:
+    return "passed" if value <= limit else "failed" if low > limit else "unsure"
 
 
 def _such(rows: list[Mapping[str, Any]]) -> str:
