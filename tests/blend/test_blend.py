@@ -21,10 +21,12 @@ from train_kit import adapted, data_artifact, examples  # pyright: ignore[report
 from luthier.adapt import predict
 from luthier.adapt.base import Adapt, adapt, open_base
 from luthier.adapt.labelled import load_label_model
+from luthier.adapt.lora import LoRA
 from luthier.blend.base import Blend, blend, read_table, sweep
 from luthier.errors import DataError, ModelError, UsageError
 from luthier.evaluate.base import Evaluate, evaluate
 from luthier.evaluate.labels.base import LabelEvaluate
+from luthier.evaluate.retention import Retention
 from luthier.index.rag import Rag
 from luthier.prepare.base import read_examples
 from luthier.release.base import Gate, Release, read_release, release
@@ -215,8 +217,6 @@ def test_an_assistant_trades_answers_against_general_text(tmp_path):
     model = adapted(tmp_path, store)
     data = data_artifact(store, examples(16, 4))
     run = train(model, data, Train(max_steps=12, learning_rate=2e-2, verify_resume=False), store=store)
-    from luthier.evaluate.retention import Retention
-
     few = Retention(max_items=10)
     found = sweep(run, model=model, data=data, spec=Blend(points=(0.5,)), store=store, root=tmp_path, retention=few)
     table = read_table(found)
@@ -229,3 +229,20 @@ def test_an_assistant_trades_answers_against_general_text(tmp_path):
         base, half, tuned = (m.module(input_ids=ids).logits for m in (
             open_base(model), open_tuned(blended, model), open_tuned(run, model)))
     assert not torch.equal(half, base) and not torch.equal(half, tuned)
+
+
+def test_an_assistant_s_updates_go_on_from_blends_without_growing_for_ever(tmp_path):
+    """Run, update, blend of the two, update from the blend, blend again: each opens, and the rank stays bounded."""
+    store = Store(tmp_path / "store")
+    model = adapted(tmp_path, store, method=LoRA(rank=2, alpha=4))
+    data = data_artifact(store, examples(16, 4))
+    spec = Train(max_steps=3, learning_rate=1e-2, verify_resume=False)
+    options = {"model": model, "data": data, "store": store, "root": tmp_path,
+               "retention": Retention(max_items=10, choices="none")}
+    here, ranks = train(model, data, spec, store=store), []
+    for seed in (1, 2, 3):
+        after = train(model, data, spec.but(seed=seed), store=store, start=here)
+        here = blend(after, spec=Blend(at=0.5), **options)
+        ranks.append(json.loads((here.path / "best" / "adapter_config.json").read_text())["r"])
+        assert open_tuned(here, model).name and here.summary["new"]["blend"] > 0
+    assert ranks == [4, 8, 8]

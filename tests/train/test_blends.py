@@ -144,6 +144,25 @@ def test_adapters_mix_as_products_not_as_factors(lora, tmp_path):
     assert torch.equal(logits(bare), logits(open_base(model)))
 
 
+def test_a_rank_that_would_grow_is_cut_to_the_nearest_product():
+    """Against the truncated SVD of the whole product (Eckart & Young); a rank within the limit is left as it is."""
+    from luthier.train.blends._adapters import A, Adapter, B, reduced
+
+    torch.manual_seed(0)
+    config = {"r": 12, "lora_alpha": 24}
+    adapter = Adapter(config, {"x" + A: torch.randn(12, 30), "x" + B: torch.randn(20, 12),
+                               "y" + A: torch.randn(12, 8), "y" + B: torch.randn(5, 12)})  # y: smaller than the rank
+    assert reduced(adapter, 12) is adapter
+    found = reduced(adapter, 7)
+    assert found.config["r"] == found.config["lora_alpha"] == 7
+    for layer in "xy":
+        whole = 2 * adapter.tensors[layer + B] @ adapter.tensors[layer + A]
+        u, values, v = torch.linalg.svd(whole, full_matrices=False)
+        wanted = (u[:, :7] * values[:7]) @ v[:7]
+        assert found.tensors[layer + A].shape[0] == found.tensors[layer + B].shape[1] == 7
+        torch.testing.assert_close(found.tensors[layer + B] @ found.tensors[layer + A], wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_full_tuning_interpolates_every_weight_and_ends_are_exact(tmp_path):
     store = Store(tmp_path / "store")
     model = adapted(tmp_path, store, method=Full())

@@ -4,6 +4,9 @@ The change that an adapter makes is s · B A with s = alpha / rank. A and B have
 B / c are the same change), so the mean of factors is not the mean of models. Here Σ shareᵢ · sᵢ · Bᵢ Aᵢ is written
 exactly as one adapter of the summed rank: A = [A₁; A₂; …], B = [share₁ s₁ B₁, share₂ s₂ B₂, …]. The base model is
 the product 0.
+
+Updates that go on from a blend would make the rank grow with each one, so beyond `GROWTH` times adapt.method.rank
+the nearest adapter of that rank is taken (the truncated singular value decomposition; Eckart & Young 1936).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from luthier.adapt.base import Model, open_base, trainable
+from luthier.adapt.base import Model, open_base, read_facts, trainable
 from luthier.errors import ModelError
 from luthier.store import Artifact, tell_disk_trouble, write_json
 from luthier.train.blends import BARE, RUN, START, Mix
@@ -28,6 +31,7 @@ from luthier.train.blends._space import copied
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 A, B = ".lora_A.weight", ".lora_B.weight"
+GROWTH = 4
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,30 @@ def joined(parts: Mapping[str, tuple[float, Adapter]]) -> Adapter:
         tensors[layer + A] = torch.cat([adapter.tensors[layer + A].float() for _, adapter in parts.values()])
         tensors[layer + B] = torch.cat([share * adapter.scale * adapter.tensors[layer + B].float()
                                         for share, adapter in parts.values()], dim=1)
-    rank = sum(adapter.config["r"] for _, adapter in parts.values())
-    return Adapter({**first.config, "r": rank, "lora_alpha": rank, "use_rslora": False}, tensors)
+    return _ranked(first.config, sum(adapter.config["r"] for _, adapter in parts.values()), tensors)
+
+
+def _ranked(config: Mapping[str, Any], rank: int, tensors: Mapping[str, torch.Tensor]) -> Adapter:
+    """An adapter whose own scale is 1."""
+    return Adapter({**config, "r": rank, "lora_alpha": rank, "use_rslora": False}, tensors)
+
+
+def reduced(adapter: Adapter, most: int) -> Adapter:
+    """The adapter itself, or the nearest one of rank `most` in the sum of squares of every layer's product, found in
+    rank x rank: with B = Q R and Aᵀ = P S, the singular values of B A are those of R Sᵀ."""
+    if adapter.config["r"] <= most:
+        return adapter
+    tensors = {}
+    for layer in adapter.layers:
+        q, r = torch.linalg.qr((adapter.scale * adapter.tensors[layer + B]).double())
+        p, s = torch.linalg.qr(adapter.tensors[layer + A].double().T)
+        u, values, v = torch.linalg.svd(r @ s.T)
+        kept = min(most, len(values))
+        root = values[:kept].sqrt()
+        wide, tall = (p @ v.T[:, :kept] * root).T, q @ u[:, :kept] * root
+        tensors[layer + A] = torch.zeros(most, wide.shape[1]).index_copy(0, torch.arange(kept), wide.float())
+        tensors[layer + B] = torch.zeros(tall.shape[0], most).index_copy(1, torch.arange(kept), tall.float())
+    return _ranked(adapter.config, most, tensors)
 
 
 class AdapterSpace:
@@ -94,6 +120,7 @@ class AdapterSpace:
 
     def __init__(self, run: Artifact, model: Artifact, start: Artifact | None, others: Mapping[str, Artifact]):
         self.run, self.adapted = run, model
+        self.most = GROWTH * int(read_facts(model)["method"]["rank"])
         folders = {RUN: run.path / "best", **{name: other.path / "best" for name, other in others.items()}}
         if start is not None:
             folders[START] = start.path / "best"
@@ -109,7 +136,7 @@ class AdapterSpace:
         if len(parts) == 1:
             (share, adapter), = parts.values()
             return adapter.scaled(share)
-        return joined(parts)
+        return reduced(joined(parts), self.most)
 
     def open(self, mix: Mix) -> Model:
         base = open_base(self.adapted)
