@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from luthier.serve.errors import ApiError
+
 log = logging.getLogger("luthier.serve")
 
 
@@ -131,6 +133,8 @@ class Batcher:
                 self.batches += 1
                 self.computed += len(batch)
                 results = self.compute([item.row for item in batch])
+        except ApiError as error:  # a refusal that tells its reason
+            results = [error] * len(batch)
         except Exception:  # whatever the model or the allocator raises, these requests must be told, and others go on
             log.exception("the model failed on a batch")
             results = [Failed("the model failed on this request")] * len(batch)
