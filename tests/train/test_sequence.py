@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from fit_kit import Bench, Killed, kill_at, rows, same, weights
 
+from luthier.adapt.grow import grown, with_outputs
 from luthier.errors import DataError, SpecError
 from luthier.testing import check_strategy
 from luthier.train.keeps.reservoir import Reservoir
 from luthier.train.labelled.fit import fit_once
 from luthier.train.labelled.matrix import answers_by_mode, matrix_of
 from luthier.train.labelled.orders import compare_orders
+from luthier.train.past import Past
 from luthier.train.plans.head import HeadOnly
 from luthier.train.replay import Replay
+from luthier.train.strategies._stages import copied
 from luthier.train.strategies._tasks import nearest_chain
 from luthier.train.strategies.sequence import TaskSequence, other_orders
 from luthier.train.streams import read_tensors
@@ -161,6 +164,32 @@ def test_tasks_may_share_labels_and_the_start_is_then_measured(bench: Bench) -> 
     assert told["matrix"]["class_incremental"][0][1] > told["start"]["class_incremental"][1] + 0.3, "forward transfer"
 
 
+def test_a_sequence_may_begin_from_an_earlier_model(bench: Bench) -> None:
+    whole = job_of(bench, "earlier", TaskSequence(heads="own"), plan=HeadOnly(), epochs=1)
+    first = [one for one in whole.train if one.groups["task"] == "one"]
+    before = fit_once(whole.but(folder=bench.folder / "before", train=first, validation=(), test=(),
+                                open=lambda seed: with_outputs(bench.open(seed), TASKS["one"]))).model
+    jobs: list[Any] = []
+
+    def fit(job: Any) -> Any:
+        jobs.append(job)
+        return fit_once(job)
+
+    def later(examples: Any) -> list[Any]:
+        return [one for one in examples if one.groups["task"] != "one"]
+
+    job = whole.but(past=Past(open=lambda: copied(before)), warm=False, train=later(whole.train),
+                    validation=later(whole.validation), test=whole.test,
+                    open=lambda seed: grown(copied(before), LABELS, seed=seed))
+    fitted = job.spec.strategy.run(fit, job)
+    assert [stage.open(0).labels for stage in jobs] == [LABELS[:4], LABELS]
+    assert all(stage.protect and stage.warm_labels for stage in jobs), "what it knew is protected at once"
+    assert np.array_equal(weights(fitted)["head.1.weight"][:2], before.module.state_dict()["head.1.weight"])
+    answers, _ = read_tensors(job.folder / "stages.safetensors")
+    assert answers["test"].shape[0] == 3 and np.isfinite(answers["test"][:, :, :2]).all(), "the start is recorded too"
+    assert dict(fitted.model.parts) == {name: TASKS[name] for name in ("two", "three")}
+
+
 def test_orders_by_similarity_and_curriculum_are_deterministic(bench: Bench) -> None:
     for order in ("similarity", "curriculum"):
         found = [run(job_of(bench, f"{order}-{turn}", TaskSequence(order=order), plan=HeadOnly(), epochs=1))
@@ -231,7 +260,6 @@ def test_a_division_by_label_is_the_division_by_column(bench: Bench) -> None:
 
 
 def test_parts_are_saved_with_the_model(bench: Bench, tmp_path: Path) -> None:
-    from luthier.adapt.grow import grown
     from luthier.adapt.labelled import load_label_model, save_label_model
 
     fitted = run(job_of(bench, "by-label", TaskSequence(labels=TASKS), plan=HeadOnly(), epochs=1))

@@ -49,14 +49,15 @@ class Chain:
     has_start: bool
 
 
-def run_chain(fit: Fit, job: Job, tasks: Tasks, way: Way, asked: Mapping[str, Sequence[Example]]) -> Chain:
-    """Learn the tasks in their order. `asked` are the rows that every stage's model answers, by name.
+def run_chain(fit: Fit, job: Job, base: LabelModel, tasks: Tasks, way: Way, asked: Mapping[str, Sequence[Example]]
+              ) -> Chain:
+    """Learn the tasks in their order, beginning with `base` (what `job.open` gives; it stays as it is). `asked` are the
+    rows that every stage's model answers, by name.
 
     Every stage keeps its outcome in a folder of its own, so that a killed run goes on with the stage it was in.
     """
-    base = job.open(job.seed)
     outputs = base.labels
-    seen = set() if job.past is None else set(job.past.labels) & set(outputs)
+    seen = {*learned(job.past)} & {*outputs}
     answers: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     start = _start(job, base, tasks, seen)
     if start is not None:
@@ -82,6 +83,11 @@ def run_chain(fit: Fit, job: Job, tasks: Tasks, way: Way, asked: Mapping[str, Se
             answers[which].append(values)
         past = _past(last, found)
     return Chain(tasks, fitted, jobs, {name: np.stack(values) for name, values in answers.items()}, start is not None)
+
+
+def learned(past: Past | None) -> tuple[str, ...]:
+    """The labels that the model which training begins from knows already."""
+    return () if past is None else past.labels or past.open().labels
 
 
 def _start(job: Job, base: LabelModel, tasks: Tasks, seen: set[str]) -> LabelModel | None:

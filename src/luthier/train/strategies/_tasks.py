@@ -42,8 +42,9 @@ class Tasks:
         return Tasks(tuple(names), self.labels, self.by)
 
 
-def divide_by_group(job: Job, by: str) -> Tasks:
-    """Tasks by a column of the rows. DataError where train rows lack it, or a held-out row has a task of its own."""
+def divide_by_group(job: Job, by: str, outputs: Sequence[str] = ()) -> Tasks:
+    """Tasks by a column of the rows. DataError where train rows lack it, or a held-out row has a task of its own.
+    `outputs` are the model's labels, where it was opened already."""
     bare = next((example for example in job.train if not example.groups.get(by)), None)
     if bare is not None:
         known = sorted({name for example in job.train for name in example.groups})
@@ -54,7 +55,7 @@ def divide_by_group(job: Job, by: str) -> Tasks:
     found: dict[str, dict[str, None]] = {}
     for example in job.train:
         found.setdefault(example.groups[by], {}).update(dict.fromkeys(example.labels or ()))
-    place = {label: at for at, label in enumerate(job.open(job.seed).labels)}
+    place = {label: at for at, label in enumerate(outputs or job.open(job.seed).labels)}
     tasks = Tasks(tuple(found), {name: tuple(sorted(labels, key=place.__getitem__)) for name, labels in found.items()},
                   by)
     for example in job.validation:
@@ -64,8 +65,9 @@ def divide_by_group(job: Job, by: str) -> Tasks:
     return tasks
 
 
-def divide_by_label(job: Job, labels: Mapping[str, Sequence[str]]) -> Tasks:
-    """Tasks by label. SpecError for a label in two tasks or in none; DataError for a task without train rows."""
+def divide_by_label(job: Job, labels: Mapping[str, Sequence[str]], outputs: Sequence[str] = ()) -> Tasks:
+    """Tasks by label. SpecError for a label in two tasks or in none; DataError for a task without train rows. `outputs`
+    as in `divide_by_group`."""
     owner: dict[str, str] = {}
     for name, names in labels.items():
         for label in names:
@@ -73,7 +75,7 @@ def divide_by_label(job: Job, labels: Mapping[str, Sequence[str]]) -> Tasks:
                 raise SpecError(f"train.strategy.labels: '{label}' stands in '{owner[label]}' and in '{name}'; a label "
                                 "belongs to one task (divide by a column where tasks share labels)")
             owner[label] = name
-    known = job.open(job.seed).labels
+    known = outputs or job.open(job.seed).labels
     missing = [label for label in known if label not in owner]
     unknown = [label for label in owner if label not in known]
     if missing or unknown:

@@ -15,8 +15,11 @@ from luthier.spec import Spec
 from luthier.train.seams import STRATEGIES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
+    from luthier.adapt.network import LabelModel
     from luthier.train.labelled.base import Fitted, Job
     from luthier.train.strategies._stages import Chain
     from luthier.train.strategies._tasks import Tasks
@@ -71,29 +74,30 @@ class TaskSequence(Spec):
         from luthier.train.strategies._members import adopt_contract, judged
         from luthier.train.strategies._stages import ANSWERS, Way, run_chain
 
-        self._refuse(job)
-        job = _checked(job)
-        tasks = self._tasks(job)
-        if learns_head_only(job, job.open(job.seed)):
+        base = job.open(job.seed)
+        self._refuse(job, base)
+        job = _checked(job, base)
+        tasks = self._tasks(job, base)
+        if learns_head_only(job, base):
             job = pooled(job, [*job.train, *job.validation, *job.test])
-        tasks, why = self._ordered(tasks, job)
+        tasks, why = self._ordered(tasks, job, base)
         job.progress.say(f"  tasks in order: {', '.join(tasks.names)}")
         way = Way(self.heads, self.choose_by, self.from_stage)
         asked = {"validation": spread(list(job.validation), self.record), "test": spread(list(job.test), self.record)}
-        chain = run_chain(fit, job, tasks, way, asked)
+        chain = run_chain(fit, job, base, tasks, way, asked)
         adopt_contract(job, chain.jobs[-1].folder)
         last = chain.fitted[-1]
         final = judged(replace(last, model=last.model.but(parts={**last.model.parts, **tasks.labels})), job)
-        artifacts = {**final.artifacts, **self._write(chain, job, asked, why)}
+        artifacts = {**final.artifacts, **self._write(chain, job.folder, [*base.labels], asked, why)}
         scratch = [one.folder / name for one in chain.jobs for name in (kept.FILE, ANSWERS)]
         if self.compare_orders and len(tasks.names) > 1:
-            artifacts["orders.json"], more = self._other_orders(fit, job, chain, way, asked)
+            artifacts["orders.json"], more = self._other_orders(fit, job, base, chain, way, asked)
             scratch += more
         return replace(final, artifacts=artifacts, scratch=(*final.scratch, *scratch, job.folder / f"start-{ANSWERS}"),
                        summary={**final.summary, **_summary(chain, artifacts)})
 
-    def _refuse(self, job: Job) -> None:
-        task = job.open(job.seed).task
+    def _refuse(self, job: Job, base: LabelModel) -> None:
+        task = base.task
         if task.type not in ("classify", "image") or task.multi_label:
             what = "rows with several labels" if task.multi_label else f"the task '{task.type}'"
             raise SpecError(f"train.strategy: sequence is for classes, one a row (classify, image), not for {what}")
@@ -104,12 +108,13 @@ class TaskSequence(Spec):
             raise SpecError("train.strategy: with heads: own two rows of different tasks cannot be mixed; remove "
                             "train.mix, or take heads: shared")
 
-    def _tasks(self, job: Job) -> Tasks:
+    def _tasks(self, job: Job, base: LabelModel) -> Tasks:
         from luthier.train.strategies._tasks import divide_by_group, divide_by_label
 
-        return divide_by_label(job, self.labels) if self.labels else divide_by_group(job, self.by)
+        return divide_by_label(job, self.labels, base.labels) if self.labels else \
+            divide_by_group(job, self.by, base.labels)
 
-    def _ordered(self, tasks: Tasks, job: Job) -> tuple[Tasks, dict[str, Any]]:
+    def _ordered(self, tasks: Tasks, job: Job, base: LabelModel) -> tuple[Tasks, dict[str, Any]]:
         """The tasks as they are learned, and what the order was made from."""
         from luthier.train.strategies import _tasks
 
@@ -118,18 +123,18 @@ class TaskSequence(Spec):
         if isinstance(self.order, tuple):
             return tasks.ordered(_tasks.given_order(tasks, self.order)), {}
         choose = _tasks.by_similarity if self.order == "similarity" else _tasks.by_difficulty
-        names, why = choose(tasks, job, job.open(job.seed))
+        names, why = choose(tasks, job, base)
         return tasks.ordered(names), why
 
-    def _write(self, chain: Chain, job: Job, asked: dict[str, Any], why: dict[str, Any]) -> dict[str, Any]:
+    def _write(self, chain: Chain, folder: Path, outputs: list[str], asked: dict[str, Any], why: dict[str, Any]
+               ) -> dict[str, Any]:
         """`stages.safetensors`, and the contents of the JSON files beside it."""
         import torch
 
         from luthier.train import streams
         from luthier.train.labelled.matrix import told
 
-        outputs = list(job.open(job.seed).labels)
-        streams.write_tensors(job.folder / STAGES, {name: torch.from_numpy(values) for name, values
+        streams.write_tensors(folder / STAGES, {name: torch.from_numpy(values) for name, values
                                                     in chain.answers.items()}, {})
         tasks = chain.tasks
         facts = {"order": "given" if isinstance(self.order, tuple) else self.order, "heads": self.heads, "why": why}
@@ -144,8 +149,8 @@ class TaskSequence(Spec):
                 has_start=chain.has_start)}
         return found
 
-    def _other_orders(self, fit: Callable[[Job], Fitted], job: Job, chain: Chain, way: Any, asked: dict[str, Any]
-                      ) -> tuple[dict[str, Any], list[Any]]:
+    def _other_orders(self, fit: Callable[[Job], Fitted], job: Job, base: LabelModel, chain: Chain, way: Any,
+                      asked: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         """Learn the same tasks in other orders, and in this one with another seed."""
         from luthier.train.labelled import kept
         from luthier.train.labelled.matrix import answers_by_mode
@@ -154,7 +159,7 @@ class TaskSequence(Spec):
 
         if not asked["validation"]:
             raise SpecError("train.strategy: compare_orders compares answers to validation rows, and there are none")
-        outputs, names = list(job.open(job.seed).labels), chain.tasks.names
+        outputs, names = [*base.labels], chain.tasks.names
         targets, owner = _right(asked["validation"], outputs, chain.tasks)
         mode = "task_incremental" if self.heads == "own" else "class_incremental"
         labels_of = _labels_of(chain.tasks, outputs)
@@ -166,7 +171,7 @@ class TaskSequence(Spec):
             " → ".join(order): (order, job.seed) for order in other_orders(names, self.compare_orders, job.seed)}
         for at, (name, (order, seed)) in enumerate(runs.items()):
             one = job.but(folder=job.folder / f"order-{at}", seed=seed)
-            chains[name] = run_chain(fit, one, chain.tasks.ordered(order), way, only)
+            chains[name] = run_chain(fit, one, one.open(seed), chain.tasks.ordered(order), way, only)
             scratch += [stage.folder / file for stage in chains[name].jobs for file in (kept.FILE, ANSWERS)]
         right = {name: answers_by_mode(one.answers["validation"][-1:], targets, owner, labels_of)[mode][0]
                  for name, one in chains.items()}
@@ -202,17 +207,18 @@ def _labels_of(tasks: Tasks, outputs: list[str]) -> np.ndarray:
     return np.array([np.isin(outputs, tasks.labels[name]) for name in tasks.names])
 
 
-def _checked(job: Job) -> Job:
+def _checked(job: Job, base: LabelModel) -> Job:
     """Points 7 and 8 of the contract, once for all rows; the stages need not look again."""
     from luthier.train.contract import Contract
     from luthier.train.labelled import checks
+    from luthier.train.strategies._stages import learned
 
     job.folder.mkdir(parents=True, exist_ok=True)
     contract = Contract(job.folder)
     held = [*job.validation, *job.test]
     if job.look_for_leaks:
         contract.add(checks.check_row_leak(job.train, held, root=job.root))
-    contract.add(checks.check_class_labels(job.open(job.seed), job.train, held))
+    contract.add(checks.check_class_labels(base, job.train, held, learned=learned(job.past)))
     contract.enforce()
     return job.but(look_for_leaks=False)
 
