@@ -177,7 +177,7 @@ def _retention(report: Mapping[str, Any]) -> dict[str, Any] | None:
     loss, choice = told.get("token_loss") or {}, told.get("choice") or {}
     if "relative_rise" not in loss and "difference" not in choice:
         return None
-    found: dict[str, Any] = {"limit": told["limit"]}
+    found: dict[str, Any] = {"limit": told["limit"], "rise": None, "choice": None}
     if "relative_rise" in loss:
         rise = loss["relative_rise"]
         tone = "bad" if rise > told["limit"] else "good" if loss["low"] is not None and loss["high"] < 0 else "same"
