@@ -104,13 +104,13 @@ def test_less_is_forgotten(two: Sequence2) -> None:
     """Effect: right answers to old texts that are not in the store, after the new classes were learned."""
     runs = {"naive": {}, "replay": {"replay": REPLAY},
             "dark": {"replay": REPLAY, "regularizers": (DarkReplay(strength=0.5),)}}
-    models = {name: fit_once(two.job(name, **spec)).model for name, spec in runs.items()}
+    models = {name: fit_once(two.job(name, epochs=14, **spec)).model for name, spec in runs.items()}
     old = {name: accuracy(model, two.old_held) for name, model in models.items()}
     new = {name: accuracy(model, two.new_held) for name, model in models.items()}
     assert accuracy(two.before.model, two.old_held, OLD) > 0.9
     assert old["naive"] < 0.3, old
     assert min(old["replay"], old["dark"]) > old["naive"] + 0.4, old
-    assert min(new.values()) > 0.7, new
+    assert min(new.values()) > 0.75, new
 
 
 def test_the_store_goes_on_with_the_next_model(two: Sequence2) -> None:
