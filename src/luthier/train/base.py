@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 VERSION = 3
 Found = TypeVar("Found")
 
-__all__ = ["AUGMENTS", "LOSSES", "MIXES", "PLANS", "REGULARIZERS", "STRATEGIES", "Regularizer", "Replay", "Train",
-           "open_tuned", "open_tuned_labels", "train"]
+__all__ = ["AUGMENTS", "KEEPS", "LOSSES", "MIXES", "PLANS", "REGULARIZERS", "STRATEGIES", "Regularizer", "Replay",
+           "Train", "open_tuned", "open_tuned_labels", "train"]
 
 
 class Train(Spec):
