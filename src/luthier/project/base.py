@@ -137,7 +137,7 @@ class Project:
             if self.spec.task.labelled and stage in ("ingest", "index"):
                 if stage == "ingest":  # the rows of a labelled task are read by prepare's makers
                     made[stage] = self._calls(Silent())[stage](made)
-                    self._remember(stage, made[stage])
+                    self.remember(stage, made[stage])
                 if to == stage:
                     raise UsageError(f"the task '{self.spec.task.type}' has no stage '{stage}': its rows are read by "
                                      "prepare; run: luthier prepare")
@@ -190,7 +190,7 @@ class Project:
     def make(self, stage: str, made: dict[str, Artifact], *, progress: Progress) -> Artifact:
         """One stage but the last, from the artifacts of the stages that it stands on, which it joins in `made`."""
         made[stage] = self._calls(progress)[stage](made)
-        self._remember(stage, made[stage])
+        self.remember(stage, made[stage])
         return made[stage]
 
     def _release(self, made: dict[str, Artifact], *, force: bool, progress: Progress) -> tuple[Path, bool]:
@@ -204,7 +204,7 @@ class Project:
                          releases=self.releases, force=force, root=self.root, progress=progress)
         return folder, folder not in before
 
-    def _remember(self, stage: str, artifact: Artifact) -> None:
+    def remember(self, stage: str, artifact: Artifact) -> None:
         """Note the newest artifact of each stage: what `show`, `trace` and `gc` start from."""
         latest = self.latest()
         if latest.get(stage) != artifact.id:

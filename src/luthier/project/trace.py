@@ -198,12 +198,16 @@ def _artifact(project: Project, what: str) -> dict[str, Any] | None:
 
 
 def _made_from(project: Project, source: Artifact, stage: str) -> list[Artifact]:
-    """Artifacts of a stage that were made from this one, or from another one with the same rows to learn from."""
+    """Artifacts of a stage that were made from this one, from another one with the same rows to learn from, or from the
+    data of an update, which is made from one of these."""
     alike = {(source.stage, source.id)}
     content = learned(source).digest
     for other in project.store.artifacts():
         if other.stage == source.stage and other.id != source.id and learned(other).digest == content:
             alike.add((other.stage, other.id))
+    for data in ("update-data", "update-rows"):  # the second is made from the first
+        alike |= {(a.stage, a.id) for a in project.store.artifacts() if a.stage == data
+                  and tuple(str(a.inputs["data"]).split("/", 1)) in alike}
     return [a for a in project.store.artifacts() if a.stage == stage and alike & set(parents(a))]
 
 

@@ -76,7 +76,7 @@ class TrialProject(Project):
                                             root=self.root, progress=progress, watch=self.watch)
         return calls
 
-    def _remember(self, stage: str, artifact: Artifact) -> None:
+    def remember(self, stage: str, artifact: Artifact) -> None:
         pass
 
     def made(self, to: str, progress: Progress | None = None) -> dict[str, Artifact]:

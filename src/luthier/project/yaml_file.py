@@ -31,7 +31,8 @@ FOR: dict[str, tuple[TaskType, ...]] = {
     **dict.fromkeys((f"evaluate.{name}" for name in ("systems", "metrics", "max_new_tokens", "max_wrong_refusal_rise",
                                                      "retention", "judge")), _CHAT),
     "task.labels": ("classify", "tag", "image"), "task.multi_label": ("classify",),
-    "task.abstain": ("classify", "image"), "adapt.image_size": ("image",),
+    "task.abstain": ("classify", "image"), "adapt.image_size": ("image",), "watch.gate.max_retention_rise": _CHAT,
+    "watch.gate.max_contradicted": ("classify", "image"), "watch.gate.sure": ("classify", "image"),
 }
 """The tasks that a field is for. The file of another task leaves it out, unless it was set."""
 

@@ -256,6 +256,9 @@ class _Update:
             why = f"trained from the base model on all rows: {why}"
         self.progress.say(f"  {why}")
         run = train(self.made["adapt"], data, settings, store=store, root=root, progress=self.progress, start=start)
+        self.project.remember("train", run)
+        if start is not None and run.summary.get("best_step") == 0:
+            why += "; no update was better on the validation rows, so the weights are the live model's"
         if spec.blend.at is not None:
             from luthier.blend.base import blend
 
@@ -271,6 +274,7 @@ class _Update:
         report = evaluate(data=whole, index=self.made.get("index"), model=self.made["adapt"], run=run, task=spec.task,
                           rag=spec.rag, spec=spec.evaluate, store=self.project.store, root=self.project.root,
                           progress=self.progress)
+        self.project.remember("evaluate", report)
         choice: System = read_report(report)["verdict"]["choice"] if spec.release.system == "auto" \
             else spec.release.system
         if choice not in FITTING.get(spec.task.type, ("tuned", "tuned_retrieval", "retrieval")):
