@@ -36,7 +36,7 @@ from luthier.train.streams import read_tensors
 
 TASKS, CHOOSE = 5, 100
 """Tasks; and the seed whose permutations choose strengths."""
-ROWS = {"train": 2000, "validation": 500, "test": 1000}
+ROWS = {"train": 1500, "validation": 300, "test": 800}
 RECORD = TASKS * ROWS["test"]
 SMALL = {"train": 150, "validation": 60, "test": 60}
 STRENGTHS = {"ewc": (10.0, 100.0, 1e3, 1e4), "l2sp": (0.001, 0.01, 0.1, 1.0), "lwf": (0.3, 1.0, 3.0)}

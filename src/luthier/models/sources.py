@@ -32,6 +32,7 @@ KERAS = "keras:"
 VECTORS = "vectors:"
 MLP = "mlp:"
 KERAS_FILES = (".keras", ".h5")
+_SMALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,11 @@ def _fingerprint(files: list[Path]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file; the result is remembered in the user's cache by path, size and modification time."""
+    """sha256 of a file; that of a large one is remembered in the user's cache by path, size and modification
+    time."""
     stat = path.stat()
+    if stat.st_size <= _SMALL:  # as quickly read as looked up
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     name = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
     key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()  # file names need not be UTF-8
     note = cache_folder() / "hashes" / key
@@ -248,10 +252,9 @@ def file_hash(path: Path) -> str:
         return note.read_text()
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if stat.st_size > 1_000_000:
-        try:
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(found)
-        except OSError:
-            pass  # only a shortcut: a read-only home folder must not stop a run
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(found)
+    except OSError:
+        pass  # only a shortcut: a read-only home folder must not stop a run
     return found
