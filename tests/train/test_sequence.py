@@ -107,6 +107,15 @@ def test_replay_keeps_more_than_naive_training(bench: Bench) -> None:
     assert {label for one in fitted.memory["rows"] for label in one.labels} > set(TASKS["one"])
 
 
+def test_replayed_rows_that_are_cut_are_counted_with_the_others(bench: Bench) -> None:
+    job = job_of(bench, "long", TaskSequence(heads="own"), keep=Reservoir(size=12), plan=HeadOnly(), epochs=1,
+                 replay=Replay(source="past", share=0.25), max_truncated_share=1.0)
+    job = job.but(train=[dataclasses.replace(one, input=one.input * 20) for one in job.train])
+    run(job)
+    told = json.loads((job.folder / "stage-3" / "contract.json").read_text("utf-8"))
+    assert "36 of 36 texts cut" in next(point["text"] for point in told if point["point"] == 4), "24 rows and 12 replayed"
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_a_run_killed_in_any_stage_ends_with_the_same_bits(bench: Bench, stage: int) -> None:
     spec = {"keep": Reservoir(size=12), "replay": Replay(source="past", share=0.25), "epochs": 2}

@@ -99,7 +99,7 @@ class _Fit:
         job, model = self.job, self.model
         self.contract.add(
             checks.check_targets(self.rows, model.task.type), *checks.does_not_apply(model),
-            checks.check_cut(model, job.train, self.rows, max_share=self.spec.max_truncated_share),
+            checks.check_cut(model, self.train, self.rows, max_share=self.spec.max_truncated_share),
             checks.check_row_leak(job.train, [*job.validation, *job.test], root=job.root) if job.look_for_leaks else
             contract.Finding(7, "does not apply", "looked for once, before the rows were divided further", {}),
             checks.check_class_labels(model, job.train, [*job.validation, *job.test],
