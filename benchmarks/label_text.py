@@ -2,7 +2,8 @@
 
     python benchmarks/label_text.py banking77 [--seeds 3]
 
-Data sets: banking77, cuad_clauses, medical_abstracts. The recipe of each was chosen on its validation rows.
+Data sets: banking77, cuad_clauses, medical_abstracts. The recipe of each was chosen on validation rows. On banking77 it
+is then trained on all train rows to its end: among 5 % of them the noise is larger than the gain.
 Prints and saves, for every seed, test accuracy and CPU seconds, and the paired difference to the better baseline.
 """
 
@@ -20,16 +21,16 @@ from luthier.train.base import Train
 SETS = {
     "banking77": ([{"kind": "rows", "path": "banking77/train.csv"},
                    {"kind": "rows", "path": "banking77/test.csv", "split": "test"}],
-                  Train(epochs=2, plan={"kind": "discriminative", "divide_by": 1.1}, learning_rate=1.5e-4,
-                        loss={"kind": "cross_entropy", "smoothing": 0.1}, average={"start": 0.5})),
+                  Train(epochs=2, plan={"kind": "discriminative", "divide_by": 1.1}, learning_rate=2e-4,
+                        loss={"kind": "cross_entropy", "smoothing": 0.1}), 0.0),
     "cuad_clauses": ([{"kind": "rows", "path": "cuad_clauses/train.jsonl"},
                       {"kind": "rows", "path": "cuad_clauses/test.jsonl", "split": "test"}],
-                     Train(epochs=4, plan={"kind": "discriminative", "divide_by": 1.2}, learning_rate=1.5e-4,
-                           max_length=192, max_truncated_share=0.2)),
+                     Train(epochs=2, plan={"kind": "discriminative", "divide_by": 1.2}, learning_rate=2e-4,
+                           max_length=128, max_truncated_share=0.3), 0.05),
     "medical_abstracts": ([{"kind": "rows", "path": "medical_abstracts/train.jsonl"},
                            {"kind": "rows", "path": "medical_abstracts/test.jsonl", "split": "test"}],
                           Train(epochs=2, plan={"kind": "discriminative", "divide_by": 1.2}, learning_rate=1e-4,
-                                max_length=128, max_truncated_share=0.7)),
+                                max_length=128, max_truncated_share=0.7), 0.05),
 }
 
 
@@ -38,10 +39,10 @@ def main() -> None:
     parser.add_argument("data", choices=[*SETS])
     parser.add_argument("--seeds", type=int, default=3)
     told = parser.parse_args()
-    files, spec = SETS[told.data]
+    files, spec, validation = SETS[told.data]
     store = Store(lab.scratch(f"text-{told.data}"))
     task = Task(type="classify")
-    data, model = lab.tables(store, task, files, validation=0.05), lab.base(store, task)
+    data, model = lab.tables(store, task, files, validation=validation), lab.base(store, task)
     classical = lab.classical(data, model, store)
     for name, found in classical.items():
         print(f"{told.data}  {name:9} accuracy {found['accuracy']:.4f}  {found['cpu_s']:.0f} CPU s", flush=True)
