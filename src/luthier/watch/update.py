@@ -253,7 +253,7 @@ class _Update:
             data = update_rows(whole, spec.watch, seed=settings.seed, store=store)
             why += f", on {data.summary['new_rows']} new or changed rows and {data.summary['past_rows']} past ones"
         else:
-            why = f"trained from the base model on all rows: {why}"
+            why = f"from the base model, on all rows: {why}"
         self.progress.say(f"  {why}")
         run = train(self.made["adapt"], data, settings, store=store, root=root, progress=self.progress, start=start)
         self.project.remember("train", run)
