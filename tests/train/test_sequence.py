@@ -113,7 +113,7 @@ def test_replayed_rows_that_are_cut_are_counted_with_the_others(bench: Bench) ->
     job = job.but(train=[dataclasses.replace(one, input=one.input * 20) for one in job.train])
     run(job)
     told = json.loads((job.folder / "stage-3" / "contract.json").read_text("utf-8"))
-    assert "36 of 36 texts cut" in next(point["text"] for point in told if point["point"] == 4), "24 rows and 12 replayed"
+    assert "36 of 36 texts cut" in next(point["text"] for point in told if point["point"] == 4), "24 and 12 replayed"
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
