@@ -62,7 +62,8 @@ def test_the_answer_is_a_softmax_over_the_part_s_labels(desk, api, part):
 def test_without_a_part_all_labels_are_asked(desk, api):
     told = api.post("/v1/classify", {"input": TEXTS, "probabilities": True})["data"]
     assert all(list(row["probabilities"]) == list(LABELS) for row in told)
-    assert api.get("/v1/models")["data"][0]["luthier"]["parts"] == {name: list(labels) for name, labels in PARTS.items()}
+    card = api.get("/v1/models")["data"][0]["luthier"]
+    assert card["parts"] == {name: list(labels) for name, labels in PARTS.items()}
 
 
 def test_an_unknown_part_is_refused_with_the_known_names(desk, api):
