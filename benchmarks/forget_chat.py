@@ -77,7 +77,8 @@ def main() -> None:
         result = {"benchmark": "forget_chat", "machine": common.machine(),
                   "settings": {key: value for key, value in vars(args).items() if key not in ("folder", "name")},
                   "base": bench.base(), "seeds": seeds}
-        result |= {"summary": summary(result), "goals": goals(result), "pareto": pareto(result)}
+        result["summary"] = summary(result)
+        result |= {"goals": goals(result), "pareto": pareto(result)}
         common.save(args.name, result)  # after every seed
         print(f"seed {seed}: {seeds[str(seed)]['cpu_minutes']} CPU minutes")
     show(result)
