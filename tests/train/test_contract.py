@@ -214,7 +214,7 @@ def test_9_a_frozen_adapter(start, monkeypatch):
 
 
 def test_9_one_layer_frozen(start, monkeypatch):
-    monkeypatch.setattr(run._Run, "prepare_learner", _freeze_first(run._Run.prepare_learner))
+    monkeypatch.setattr(run.TextRun, "prepare_learner", _freeze_first(run.TextRun.prepare_learner))
     assert "layer.000" in stops(start, 9, "layer groups", spec=SPEC.but(weight_decay=0.1))
 
 

@@ -316,19 +316,22 @@ def test_killed_at_random_points_everything_ends_as_undisturbed(tmp_path):
             write(root, "poison.csv" if row == "poison" else f"{month}.csv", f"text,label\n{row}\n")
             work(root)
 
+    kills: list[bool] = []
+
     def killed(root: Path) -> None:
         rng = random.Random(len(jobs(root)) if (root / ".luthier").exists() else 0)
         for _ in range(3):
             before = len(lines(root))
             one = start(root, 0.4, "once")
             wait_until(lambda one=one, before=before: len(lines(root)) > before or one.poll() is not None)
-            time.sleep(rng.uniform(0, 0.5))
+            time.sleep(rng.uniform(0, 0.2))  # the job takes 0.4 s
             if len(lines(root)) > before and rng.random() < 0.5:  # its job is killed, by the system for want of memory
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(lines(root)[-1][0]), signal.SIGKILL)
                 time.sleep(rng.uniform(0, 0.3))
             one.kill()
             one.wait()
+            kills.append(len(lines(root)) > before)
         end = time.monotonic() + 120
         start(root, 0, "once").wait()  # nobody disturbs this one; what a killed job left may wait for its next try
         while jobs(root)[-1].outcome is None:
@@ -350,4 +353,4 @@ def test_killed_at_random_points_everything_ends_as_undisturbed(tmp_path):
             spans.append((alive.pop(pid), float(at)))
     spans.sort()
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))  # never two at a time
-    assert len(lines(rough)) > len(lines(calm)), "nothing was disturbed, so nothing was shown"
+    assert any(kills), "nothing was disturbed, so nothing was shown"

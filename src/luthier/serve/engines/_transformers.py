@@ -115,7 +115,10 @@ class TransformersEngine:
         return max(0, len(self._jobs) - self.num_running)
 
     async def stream(self, name: str, prompt: Sequence[int], settings: Settings) -> AsyncIterator[Piece]:
-        held = self._held[name]
+        with self._wake:
+            if self._closing:  # its models are gone
+                raise EngineFailed("the server is stopping")
+            held = self._held[name]
         job = _Job(held, Generation(
             prompt=prompt, max_new_tokens=settings.max_new_tokens, stop_ids=held.stop_ids,
             temperature=settings.temperature, top_p=settings.top_p, seed=settings.seed,
