@@ -31,7 +31,7 @@ class Watch(Updating):
 
     @field_validator("schedule")
     @classmethod
-    def _known(cls, text: str | None) -> str | None:
+    def _schedule_is_known(cls, text: str | None) -> str | None:
         if text is not None:
             parse_schedule(text)
         return text
