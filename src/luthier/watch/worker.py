@@ -54,7 +54,7 @@ class Worker:
         self.running: Running | None = None
         self.ended: list[tuple[Job, str]] = []
         """What ended since the start, with its state."""
-        self._told = ""
+        self._told, self._stays = "", True
         self._looked = self._beaten = float("-inf")
         self._yaml = self._yaml_state()
         self._forget_old_answers()
@@ -210,7 +210,7 @@ class Worker:
             self.running = None  # only now: a note that could not be written is written at the next step
         if self.start_next():
             return 0.0
-        if not self._told:
+        if not self._told and self._stays:
             self._say_once(f"Watching: {self.plan()}")
         return self._rest()
 
@@ -244,6 +244,7 @@ class Worker:
 
     def run_due(self, stop: threading.Event) -> None:
         """Do what is due now, a change that is coming to rest included, and return."""
+        self._stays = False
         try:
             moving = self.look()
             while not stop.is_set() and (moving or self.running is not None or self._due()):
