@@ -1,14 +1,14 @@
 """Proof on real data: what a chat model gains and forgets, full and LoRA, with and without protection.
 
-    python benchmarks/forget_chat.py --seeds 0                # about 13 CPU minutes at 150 tokens a second
+    python benchmarks/forget_chat.py --seeds 0                # about 25 CPU minutes at 100 tokens a second (fp32)
     python benchmarks/forget_chat.py                          # three seeds; a finished arm is not run again
     python benchmarks/forget_chat.py --rows 16 --held 8 --general 8 --choices 8 --points 0.5 --arms none,lwf \\
         --methods lora --seeds 0 --name forget_chat_smoke     # about a minute: does it run?
 
 The starter learns MedQuAD's pairs (short ones, so that a seed fits into minutes on a CPU). Arms: `none`; `replay`
 (general instructions that ship with Luthier); `l2sp` (a pull to the base's weights); `lwf` (replay, and what the base
-says at the replayed tokens is learned too). `--default` names the arm that Luthier recommends. EWC needs a task that
-the model was tuned on before, so it has nothing to hold here.
+says at the replayed tokens is learned too). `--default` names what Luthier recommends, an arm or a point on its way
+from the base. EWC needs a task that the model was tuned on before, so it has nothing to hold here.
 
 Measured on rows that no arm trains on: the loss per answer token of MedQuAD's test pairs (the gain), of self-instruct's
 human-written instructions and of Luthier's own probe (the rise), of texts that the untouched starter wrote to
@@ -45,17 +45,17 @@ RISES = ("general", "written")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=80, help="training rows (default 80)")
+    parser.add_argument("--rows", type=int, default=64, help="training rows (default 64)")
     parser.add_argument("--limit", type=int, default=144, help="most tokens of a row, in training and tests")
-    parser.add_argument("--held", type=int, default=40, help="MedQuAD test rows judged")
-    parser.add_argument("--general", type=int, default=40, help="rows of each general probe")
-    parser.add_argument("--choices", type=int, default=30, help="PIQA questions")
+    parser.add_argument("--held", type=int, default=24, help="MedQuAD test rows judged")
+    parser.add_argument("--general", type=int, default=24, help="rows of each general probe")
+    parser.add_argument("--choices", type=int, default=20, help="PIQA questions")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--methods", default="lora,full")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--points", default="0.5", help="shares of the way from the base that are also measured")
-    parser.add_argument("--swept", default="none", help="arms whose way is measured")
-    parser.add_argument("--default", default="lwf", choices=ARMS, help="the arm that Luthier recommends")
+    parser.add_argument("--swept", default="none,lwf", help="arms whose way is measured")
+    parser.add_argument("--default", default="lwf 0.5", help="the arm, and the share of the way, that Luthier recommends")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lora-rate", type=float, default=2e-3)
     parser.add_argument("--full-rate", type=float, default=5e-5)
