@@ -3,7 +3,7 @@
     python benchmarks/forget_chat.py --seeds 0                # about 25 CPU minutes at 100 tokens a second (fp32)
     python benchmarks/forget_chat.py                          # three seeds; a finished arm is not run again
     python benchmarks/forget_chat.py --rows 16 --held 8 --general 8 --choices 8 --points 0.5 --arms none,lwf \\
-        --methods lora --seeds 0 --name forget_chat_smoke     # about a minute: does it run?
+        --methods lora --seeds 0 --name forget_chat_smoke     # some minutes: does it run?
 
 The starter learns MedQuAD's pairs (short ones, so that a seed fits into minutes on a CPU). Arms: `none`; `replay`
 (general instructions that ship with Luthier); `l2sp` (a pull to the base's weights); `lwf` (replay, and what the base
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--points", default="0.5", help="shares of the way from the base that are also measured")
     parser.add_argument("--swept", default="none,lwf", help="arms whose way is measured")
-    parser.add_argument("--default", default="lwf 0.5", help="the arm, and the share of the way, that Luthier recommends")
+    parser.add_argument("--default", default="lwf 0.5", help="the arm, or point on its way, that is recommended")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lora-rate", type=float, default=2e-3)
     parser.add_argument("--full-rate", type=float, default=5e-5)
