@@ -21,7 +21,8 @@ from luthier.cli_options import HERE, Json, ProjectDir, Settings
 from luthier.cli_options import open_project as _open
 from luthier.cli_options import progress_of as _progress
 from luthier.cli_options import show as _print
-from luthier.cli_updates import add_commands
+from luthier.cli_updates import add_commands as add_updates
+from luthier.cli_use import add_commands as add_use
 from luthier.errors import LuthierError, UsageError
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ for _stage, _help in (
     ("evaluate", "Compare base, retrieval, tuned and tuned + retrieval on the frozen test; write the report."),
 ):
     _stage_command(_stage, _help)
-add_commands(app)
+add_updates(app)
 
 
 @app.command(rich_help_panel="Stages")
@@ -211,30 +212,6 @@ def blend(
     _print({**found.data, "folder": str(found.folder), "applied": written}, as_json, text_of(found, written))
 
 
-@app.command(rich_help_panel="Use")
-def label(
-    project: ProjectDir = HERE,
-    settings: Settings = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many rows to propose.")] = 20,
-    ask: Annotated[bool, typer.Option("--ask", help="Go through them in the terminal, one key a row.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Propose the rows without a label that are worth a person's minute, and take down what the person says."""
-    from luthier.project.label import ask as go_through
-    from luthier.project.label import propose
-
-    found = propose(_open(project, settings), count=count, progress=_progress(as_json))
-    if ask and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
-        import click
-
-        decided = go_through(found, key=click.getchar, line=typer.prompt, say=typer.echo)
-        typer.echo(found.text(decided))
-        return
-    if ask:
-        typer.echo("this is no terminal to ask in; the rows are only written down", err=True)
-    _print(found.data(), as_json, found.text())
-
-
 @app.command(rich_help_panel="Stages")
 def release(
     project: ProjectDir = HERE,
@@ -254,82 +231,7 @@ def release(
     _run(project, settings, to="release", force=force, as_json=as_json)
 
 
-def _release_folder(opened: Project, name: str | None) -> Path:
-    from luthier.release.base import live_release
-
-    if name:
-        folder = opened.releases / name
-        if ".." in Path(name).parts or not (folder / "release.json").is_file():
-            known = sorted(f"{p.parent.parent.name}/{p.parent.name}" for p in opened.releases.glob("*/*/release.json"))
-            raise UsageError(f"no release '{name}'; " + (f"there are: {', '.join(known)}" if known else
-                             "nothing has been released yet; run: luthier run"))
-        return folder
-    return live_release(opened.releases, opened.spec.release.name or opened.spec.name)
-
-
-@app.command(rich_help_panel="Use")
-def serve(
-    project: ProjectDir = HERE,
-    settings: Settings = None,
-    release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on; overrides serve.port.")] = None,
-) -> None:
-    """Serve the live release: OpenAI-compatible API and a chat page, with citations. When another one goes live, the
-    server changes over without a restart."""
-    from luthier.serve.base import serve as start
-
-    opened = _open(project, settings)
-    folder = _release_folder(opened, release)
-    spec = opened.spec.serve if port is None else opened.spec.serve.but(port=port)
-    start(folder, spec, root=opened.root, follow=release is None)
-
-
-@app.command(rich_help_panel="Use")
-def chat(
-    question: Annotated[str | None, typer.Argument(help="One question; without it, a conversation.")] = None,
-    project: ProjectDir = HERE,
-    settings: Settings = None,
-    model: Annotated[str | None, typer.Option("--model", help="base, retrieval, tuned or tuned_retrieval; "
-                                              "the release's own choice if left out.")] = None,
-    release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Ask the live release from the terminal; answers cite their passages."""
-    from luthier.project.chat import answer, converse
-
-    opened = _open(project, settings)
-    folder = _release_folder(opened, release)
-    if question is not None:
-        found = answer(opened, folder, question, system=model)
-        _print(found.data(), as_json, found.text_with_sources())
-    else:
-        converse(opened, folder, system=model)
-
-
-@app.command(rich_help_panel="Use")
-def predict(
-    inputs: Annotated[list[str] | None, typer.Argument(help="Texts; images: files or folders.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="Rows to decide: .csv, .tsv, .jsonl, .json, .parquet, or "
-                                              ".txt with one a line.")] = None,
-    column: Annotated[str | None, typer.Option(help="Column of the texts or image paths.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write JSON lines here.")] = None,
-    top_k: Annotated[int, typer.Option("--top-k", min=0, help="Likeliest labels told for each row.")] = 5,
-    explain: Annotated[str | None, typer.Option(help="Also tell what speaks for the answer: occlusion or "
-                                                "integrated_gradients.")] = None,
-    part: Annotated[str | None, typer.Option(help="Answer among the labels of this task alone, where the model learned "
-                                             "several.")] = None,
-    project: ProjectDir = HERE,
-    settings: Settings = None,
-    release: Annotated[str | None, typer.Option(help="NAME/VERSION; the live one if left out.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Give texts or images their labels with the live release, as the server would."""
-    from luthier.project.predict import predict as decide
-
-    opened = _open(project, settings)
-    found = decide(opened, _release_folder(opened, release), inputs or (), file=file, column=column, out=out,
-                   top_k=top_k, explain=explain, part=part, progress=_progress(as_json))
-    _print(found.data(), as_json, found.text())
+add_use(app)
 
 
 @app.command(rich_help_panel="Look")

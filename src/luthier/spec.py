@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import types
 import typing
 from pathlib import Path
@@ -79,9 +80,11 @@ def parse(model: type[S], data: Any, *, source: str = "", lines: dict[Loc, int] 
     try:
         return model.model_validate(data, context={"local": local})
     except ValidationError as error:
-        found = list(_flatten(error, model, ()))
+        found: dict[Loc, str] = {}
+        for loc, message in _flatten(error, model, ()):  # a field that takes one of two kinds complains of both
+            found[loc] = f"{found[loc]}, or {message}" if loc in found else message
     shown = []
-    for loc, message in found:
+    for loc, message in found.items():
         at = _line(loc, lines or {})
         where = f"{source}:{at}: " if source and at else f"{source}: " if source else ""
         path = ".".join(str(part) for part in loc)
@@ -181,9 +184,13 @@ def _line(loc: Loc, lines: dict[Loc, int]) -> int | None:
     return lines.get(loc)
 
 
+_KIND = re.compile(r"literal\[.*\]|constrained-\w+|(float|int|bool|str|none)")
+"""What pydantic puts into a path for each kind that a field may be: no name that a user knows."""
+
+
 def _flatten(error: ValidationError, owner: type[BaseModel], base: Loc) -> typing.Iterator[tuple[Loc, str]]:
     for item in error.errors():
-        loc: Loc = (*base, *item["loc"])
+        loc: Loc = (*base, *(part for part in item["loc"] if not _KIND.fullmatch(str(part))))
         nested = item.get("ctx", {}).get("error")
         if isinstance(nested, Nested):
             yield from _flatten(nested.error, nested.owner, loc)

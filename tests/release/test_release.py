@@ -13,6 +13,7 @@ import pytest
 from luthier.errors import ContractError, GateRefused, ModelError, SpecError
 from luthier.index.base import Index, index, open_index
 from luthier.index.rag import Rag
+from luthier.release import assistant
 from luthier.release import base as release_base
 from luthier.release.base import (
     Gate,
@@ -129,7 +130,7 @@ def train_by_hand(store, model_artifact, size):
             if "lora_B" in name:
                 tensors[name] = size * torch.randn(tensors[name].shape, generator=generator)
         model.method.save(model.module, tensors, folder / "best")
-        return {"steps": 4, "best_step": 4 if size else 0, "validation_before": 2.5, "validation_after": 2.0}
+        return {"steps": 4, "best_step": 4 if size else 0, "validation_before": 2.5, "validation_best": 2.0}
 
     return store.build("train", version=1, spec={"size": size}, inputs={"model": model_artifact}, make=fill)
 
@@ -255,7 +256,7 @@ def test_a_kill_before_the_rename_leaves_the_old_release(world, tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(release_base, step, die)
+        patch.setattr(release_base if step == "_sync_tree" else assistant, step, die)
         patch.setattr(release_base.shutil, "rmtree", lambda *_, **__: None)  # kill -9 cleans nothing up
         world.go(tmp_path, LIGHTER)
     assert (tmp_path / "desk" / "2.part").is_dir()
@@ -313,14 +314,14 @@ def test_bfloat16_is_stored_and_bounded_by_the_gate(world, tmp_path):
     record = read_release(world.go(tmp_path, Release(dtype="bfloat16", gate=Gate(min_agreement=0.0))))
     assert record.dtype == "bfloat16"
     assert next(check for check in record.gate if check["name"] == "min_agreement")["outcome"] == "passed"
-    parity = release_base._export
+    parity = assistant._export
 
     def far(*args, **kwargs):
         tuned, found = parity(*args, **kwargs)
         return tuned, {**found, "agreement": 0.5}
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(GateRefused, match="min_agreement"):
-        patch.setattr(release_base, "_export", far)
+        patch.setattr(assistant, "_export", far)
         world.go(tmp_path, Release(dtype="bfloat16"))
     assert live_release(tmp_path, "desk") == record.folder
 

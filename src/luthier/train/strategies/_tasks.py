@@ -48,7 +48,7 @@ def divide_by_group(job: Job, by: str, outputs: Sequence[str] = ()) -> Tasks:
     bare = next((example for example in job.train if not example.groups.get(by)), None)
     if bare is not None:
         known = sorted({name for example in job.train for name in example.groups})
-        hint = f"rows have the columns {', '.join(known)}" if known else \
+        hint = f"the rows have: {', '.join(known)}" if known else \
             "name the column under `groups` of the maker that reads the rows"
         raise DataError(f"train.strategy: the sequence divides rows by the column '{by}', and {bare.origin.where} has "
                         f"no value there; {hint}, or give `labels` to divide by label")
