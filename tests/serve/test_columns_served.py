@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 sys.path.insert(0, str(Path(__file__).parent))
+from label_release_kit import TEXTS, Api, encoder, write_release  # pyright: ignore[reportAttributeAccessIssue]
 from test_label_page import model
-from test_label_serve import TEXTS, Api, encoder, write_release  # pyright: ignore[reportAttributeAccessIssue]
 
 from luthier.adapt import predict
 from luthier.adapt.backbones.text import open_text_backbone

@@ -3,6 +3,7 @@
 import base64
 import importlib.util
 import io
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "adapt"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from label_release_kit import Api, sharpened, write_release  # pyright: ignore[reportMissingImports]
 from text_kit import FAMILIES as TEXT  # pyright: ignore[reportMissingImports]
 from text_kit import adapted, folder_of  # pyright: ignore[reportMissingImports]
 
@@ -26,7 +29,9 @@ from luthier.adapt.network import LabelModel, Network
 from luthier.serve.base import Serve
 from luthier.store import Store
 from luthier.task import Task
+from luthier.types import Example, Origin
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # before anything imports Keras
 HERE = Path(__file__).resolve().parent
 LABELS = ("ant", "bee", "cat")
 KERAS = {"VGG16": 32, "InceptionV3": 75, "EfficientNetB0": 32}
@@ -41,7 +46,6 @@ def kit(folder: str, name: str) -> ModuleType:
     return module
 
 
-served = kit("serve", "test_label_serve")
 IMAGES = kit("adapt", "test_image_transformers")
 
 
@@ -57,9 +61,9 @@ def picture(size: int) -> tuple[np.ndarray, str]:
 
 def check(model: LabelModel, row: Row, body: dict[str, Any], folder: Path, serve_release: Any, key: str) -> None:
     wanted = predict.probabilities(predict.logits(model, [row]))[0]
-    release = served.write_release(folder / "desk" / "1", model)
+    release = write_release(folder / "desk" / "1", model)
     with serve_release(release, Serve(), folder / "root") as live:
-        said = served.Api(live.url, key).post("/v1/classify", {**body, "probabilities": True})["data"][0]
+        said = Api(live.url, key).post("/v1/classify", {**body, "probabilities": True})["data"][0]
     found = said["probabilities"]
     assert said["label"] == LABELS[int(wanted.argmax())]
     np.testing.assert_allclose([found[label] for label in LABELS], wanted, atol=1e-5)
@@ -69,17 +73,17 @@ def check(model: LabelModel, row: Row, body: dict[str, Any], folder: Path, serve
 def test_a_text_family_answers_as_it_was_trained(family, tmp_path, serve_release, key):
     base = folder_of(family, tmp_path / "model")
     artifact = adapted(base, Store(tmp_path / "store"), tmp_path, task=Task(type="classify"))
-    model = served.sharpened(open_label_model(artifact, LABELS))
+    model = sharpened(open_label_model(artifact, LABELS))
     text = "where is my parcel"
-    row = model.processor.read(served.Example(id="a", input=text, target=None,
-                                              origin=served.Origin(maker="human", step="rows")))
+    row = model.processor.read(Example(id="a", input=text, target=None,
+                                              origin=Origin(maker="human", step="rows")))
     check(model, row, {"input": text}, tmp_path, serve_release, key)
 
 
 def image_model(backbone: Any) -> LabelModel:
     task = Task(type="image")
     network = Network(backbone, task, outputs=len(LABELS), head=Head(), pooling="mean", seed=1).eval()
-    return served.sharpened(LabelModel(module=network, task=task, labels=LABELS, name="tiny", method=Full()))
+    return sharpened(LabelModel(module=network, task=task, labels=LABELS, name="tiny", method=Full()))
 
 
 @pytest.mark.parametrize("family", IMAGES.FAMILIES)

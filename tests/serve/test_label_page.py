@@ -50,7 +50,7 @@ def model(task, labels, backbone):
 
 @pytest.mark.slow
 def test_a_text_is_decided_and_its_words_are_marked(browser, serve_release, key, tmp_path):
-    from test_label_serve import encoder, write_release
+    from label_release_kit import encoder, write_release
 
     from luthier.adapt.backbones.text import open_text_backbone
     from luthier.task import Task
@@ -80,7 +80,7 @@ def test_a_text_is_decided_and_its_words_are_marked(browser, serve_release, key,
 
 @pytest.mark.slow
 def test_an_image_is_decided_and_covered_by_its_map(browser, serve_release, key, tmp_path):
-    from test_label_serve import picture, write_release
+    from label_release_kit import picture, write_release
 
     from luthier.adapt.backbones.image_processor import ImageProcessor
     from luthier.adapt.backbones.lite0 import Lite0

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 sys.path.insert(0, str(Path(__file__).parent))
+from label_release_kit import TEXTS, Api, encoder, write_release  # pyright: ignore[reportAttributeAccessIssue]
 from test_label_page import model
-from test_label_serve import TEXTS, Api, encoder, write_release  # pyright: ignore[reportAttributeAccessIssue]
 
 from luthier.errors import UsageError
 from luthier.project.predict import predict

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
+from label_release_kit import encoder, picture, write_release  # pyright: ignore[reportAttributeAccessIssue]
 from test_label_page import model
-from test_label_serve import encoder, picture, write_release  # pyright: ignore[reportAttributeAccessIssue]
 
 from luthier.errors import UsageError
 from luthier.project.predict import predict

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fit_kit import Bench, example
+from fit_kit import Bench, example, rows
 
 from luthier.adapt import predict
 from luthier.adapt.grow import grown
@@ -21,6 +22,22 @@ from luthier.types import Example
 
 OLD, NEW = ("ant", "bee"), ("cat", "dog")
 BOTH = (*OLD, *NEW)
+TASKS = {"one": ("ant", "bee"), "two": ("cat", "dog"), "three": ("elk", "fox")}
+LABELS = tuple(label for labels in TASKS.values() for label in labels)
+
+
+def in_groups(examples: Sequence[Example]) -> list[Example]:
+    """The rows with the group `task` that their label belongs to."""
+    owner = {label: name for name, labels in TASKS.items() for label in labels}
+    return [replace(one, groups={"task": owner[(one.labels or ("",))[0]]}) for one in examples]
+
+
+def tasks_job(bench: Bench, name: str, strategy: Any, **spec: Any) -> Job:
+    """A job over three tasks of two labels each, with test rows."""
+    train = in_groups(rows(72, labels=LABELS))
+    validation = in_groups(rows(36, labels=LABELS, first=500, split="validation"))
+    return bench.job(name, train, validation, **{**spec, "strategy": strategy}).but(
+        test=in_groups(rows(24, labels=LABELS, first=900, split="test")))
 
 
 def texts(num: int, labels: Sequence[str], *, first: int, split: str = "train", trace: Sequence[str] = ()

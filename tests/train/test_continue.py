@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from luthier.adapt import predict
 from luthier.adapt.base import Adapt, adapt
 from luthier.adapt.labelled import load_label_model
-from luthier.errors import SpecError
+from luthier.errors import ModelError, SpecError
 from luthier.progress import Silent
 from luthier.store import Artifact, Store
 from luthier.task import Task
@@ -186,7 +186,9 @@ def test_rows_of_a_label_that_is_gone_are_neither_replayed_nor_stored(world: Wor
     gone = [row for row in SECOND if row.labels != ("bee",)]
     job = world.job(gone, "gone", replay=REPLAY)
     assert {row.labels for row in job.replay} == {("ant",)}
-    run = world.train(gone, start=world.first, keep=Reservoir(size=100), max_steps=1)
+    heard = Heard()
+    run = world.train(gone, start=world.first, keep=Reservoir(size=100), max_steps=1, progress=heard)
+    assert any("1 of the earlier model's labels, which are given up: bee" in line for line in heard.lines)
     assert {row.labels for row in world.past(run).rows} == {("ant",), ("cat",)}
     assert any(row.id == job.replay[0].id for row in world.past(run).rows)
 
@@ -204,6 +206,15 @@ def test_a_start_that_kept_nothing_says_so(world: World) -> None:
     assert any("lwf has nothing to protect yet" in line for line in heard.lines)
     with pytest.raises(SpecError, match=r"'dark' .* kept no rows"):
         world.train(SECOND, start=bare, replay=REPLAY, regularizers=(DarkReplay(),))
+
+
+def test_a_start_on_another_base_model_is_refused(world: World) -> None:
+    """Its weights would silently stand in for those that `adapt` names."""
+    tiny_encoder(world.root / "other", dropout=0.1, seed=3)
+    other = adapt(Task(type="classify"), Adapt(model="./other"), store=world.store, root=world.root)
+    with pytest.raises(ModelError, match="another base model"):
+        train(other, data_of(world.store, SECOND, ALL), Train(**SHORT), store=world.store, root=world.root,
+              start=world.first)
 
 
 def test_the_start_is_part_of_the_runs_id(world: World) -> None:

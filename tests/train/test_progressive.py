@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from continual_kit import LABELS, TASKS, in_groups, tasks_job
 from fit_kit import Bench, Killed, kill_at, rows, same, weights
 from PIL import Image
 
@@ -35,8 +36,6 @@ from luthier.train.strategies.progressive import Progressive
 from luthier.train.streams import read_tensors
 from luthier.types import Example, Origin
 
-TASKS = {"one": ("ant", "bee"), "two": ("cat", "dog"), "three": ("elk", "fox")}
-LABELS = tuple(label for labels in TASKS.values() for label in labels)
 QUICK: dict[str, Any] = {"verify_resume": False, "epochs": 4, "learning_rate": 5e-3}
 
 
@@ -45,16 +44,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("progressive"), labels=LABELS)
 
 
-def in_groups(examples: list[Any]) -> list[Any]:
-    owner = {label: name for name, labels in TASKS.items() for label in labels}
-    return [dataclasses.replace(one, groups={"task": owner[one.labels[0]]}) for one in examples]
-
-
 def texts(bench: Bench, name: str, strategy: Progressive, **spec: Any) -> Job:
-    train = in_groups(rows(72, labels=LABELS))
-    validation = in_groups(rows(36, labels=LABELS, first=500, split="validation"))
-    return bench.job(name, train, validation, **{**QUICK, **spec, "strategy": strategy}).but(
-        test=in_groups(rows(24, labels=LABELS, first=900, split="test")))
+    return tasks_job(bench, name, strategy, **{**QUICK, **spec})
 
 
 def run(job: Job, fit: Any = fit_once) -> Any:

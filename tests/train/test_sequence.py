@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fit_kit import Bench, Killed, kill_at, rows, same, weights
+from continual_kit import LABELS, TASKS, tasks_job
+from fit_kit import Bench, Killed, kill_at, same, weights
 
 from luthier.adapt.grow import grown, with_outputs
 from luthier.errors import DataError, SpecError
@@ -26,8 +27,6 @@ from luthier.train.strategies._tasks import nearest_chain
 from luthier.train.strategies.sequence import TaskSequence, other_orders
 from luthier.train.streams import read_tensors
 
-TASKS = {"one": ("ant", "bee"), "two": ("cat", "dog"), "three": ("elk", "fox")}
-LABELS = tuple(label for labels in TASKS.values() for label in labels)
 QUICK: dict[str, Any] = {"verify_resume": False, "epochs": 6, "learning_rate": 2e-3}
 
 
@@ -36,16 +35,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("sequence"), labels=LABELS)
 
 
-def in_groups(examples: list[Any]) -> list[Any]:
-    owner = {label: name for name, labels in TASKS.items() for label in labels}
-    return [dataclasses.replace(one, groups={"task": owner[one.labels[0]]}) for one in examples]
-
-
 def job_of(bench: Bench, name: str, strategy: TaskSequence, **spec: Any) -> Any:
-    train = in_groups(rows(72, labels=LABELS))
-    validation = in_groups(rows(36, labels=LABELS, first=500, split="validation"))
-    return bench.job(name, train, validation, **{**QUICK, **spec, "strategy": strategy}).but(
-        test=in_groups(rows(24, labels=LABELS, first=900, split="test")))
+    return tasks_job(bench, name, strategy, **{**QUICK, **spec})
 
 
 def matrix(fitted: Any, mode: str) -> np.ndarray:

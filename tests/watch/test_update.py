@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 pytest.importorskip("torch")
-from update_kit import Counting, artifacts, label, live, make, opened, run, texts, write
+from update_kit import Counting, artifacts, label, live, make, opened, texts, write
 
 from luthier.errors import UsageError
 from luthier.prepare.base import read_examples
@@ -20,20 +20,6 @@ from luthier.watch.compare import read_compare
 from luthier.watch.update import update
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    """A project with one release; tests work on copies."""
-    folder = make(tmp_path_factory.mktemp("first"))
-    run(folder)
-    return folder
-
-
-@pytest.fixture
-def project(first, tmp_path):
-    shutil.copytree(first, tmp_path / "p")
-    return tmp_path / "p"
 
 
 def test_three_updates_keep_the_old_test_carry_the_matrix_and_do_nothing_twice(project):

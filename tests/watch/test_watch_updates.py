@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-from update_kit import FAST, label, live, make, opened, run, texts, write
+from update_kit import FAST, label, live, make, opened, texts, write
 
 from luthier.release import folder as on_disk
 from luthier.release.base import read_release
@@ -25,20 +25,6 @@ SETTINGS = (*FAST, "watch.settle_s=0", "watch.poll_s=0.1", "watch.retry_s=0.2", 
             "train.checkpoint_every_s=0.2")
 WATCH = "import sys; from luthier.watch.worker import watch; watch(__import__('pathlib').Path(sys.argv[1]), " \
         "overrides=sys.argv[2:], once=True)"
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory):
-    """A project with one release; tests work on copies."""
-    folder = make(tmp_path_factory.mktemp("first"))
-    run(folder)
-    return folder
-
-
-@pytest.fixture
-def project(first, tmp_path):
-    shutil.copytree(first, tmp_path / "p")
-    return tmp_path / "p"
 
 
 def history(folder: Path) -> list[dict]:

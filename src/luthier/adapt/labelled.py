@@ -207,6 +207,14 @@ def save_label_model(model: LabelModel, folder: Path) -> None:
             **({} if several is None else {"ensemble": ensemble.describe(several)})})
 
 
+def label_names(folder: Path) -> tuple[str, ...]:
+    """The outputs of the model that `save_label_model` wrote, without opening it. ModelError where there is none."""
+    try:
+        return tuple(json.loads((folder / NETWORK).read_text("utf-8"))["labels"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder} holds no model of a labelled task: {error}") from None
+
+
 def load_label_model(folder: Path, *, dtype: str = "float32") -> LabelModel:
     """The model in a folder that `save_label_model` wrote, in evaluation mode. ModelError for anything else."""
     from luthier.adapt.full import Full

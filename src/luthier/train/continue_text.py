@@ -4,7 +4,6 @@ kept, and what is kept of this run for the next one."""
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from luthier.adapt.base import Model, open_base, open_model, read_facts, trainable
+from luthier.adapt.base import Model, open_base, open_model, trainable
 from luthier.errors import ModelError
 from luthier.progress import Progress, Silent
 from luthier.store import Artifact
@@ -108,24 +107,6 @@ def restore_weights(optimizer: MasterAdamW, folder: Path) -> None:
 def _saved_name(name: str) -> str:
     """A parameter's name in the files: PEFT leaves the adapter's own name out."""
     return name.replace(".default.", ".")
-
-
-def check_start(start: Artifact, model: Artifact) -> None:
-    """ModelError where the run `start` was tuned in a way that a training of `model` cannot go on with."""
-    named = str(start.inputs.get("model"))
-    if named == f"{model.stage}/{model.id}":
-        return
-    file = start.path.parents[1] / named / "adapt.json"
-    try:
-        before, now = json.loads(file.read_text("utf-8")), read_facts(model)
-    except (OSError, ValueError):
-        raise ModelError(f"run {start.id} was trained from {named}, which is not there any more; train from the base "
-                         "model") from None
-    for field, what in (("fingerprint", "another base model"), ("method", "another adapt.method"),
-                        ("template", "another chat template"), ("stop_ids", "other stop tokens")):
-        if before[field] != now[field]:
-            raise ModelError(f"run {start.id} was trained with {what} ({before[field]!r:.80}, now {now[field]!r:.80}), "
-                             "so training cannot go on from it; set it as it was, or train from the base model")
 
 
 def pools(replays: Sequence[Replay], past: Past | None, own: Sequence[Example], held: Sequence[Example], *, root: Path,

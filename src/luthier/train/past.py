@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from luthier.adapt.base import read_facts
 from luthier.errors import ModelError
+from luthier.store import Artifact
 from luthier.types import Example, decode_example, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
@@ -47,6 +49,31 @@ class Past:
 
     def but(self, **changes: Any) -> Past:
         return replace(self, **changes)
+
+
+_DECIDES = {"fingerprint": "another base model", "method": "another adapt.method", "template": "another chat template",
+            "stop_ids": "other stop tokens"}
+_DECIDES_LABELLED = {"fingerprint": "another base model", "head": "another adapt.head",
+                     "image_size": "another adapt.image_size"}
+"""The method may change there: a saved labelled model holds plain weights, and a fresh adapter goes beside them."""
+
+
+def check_start(start: Artifact, model: Artifact) -> None:
+    """ModelError where the run `start` was tuned in a way that a training of `model` cannot go on with."""
+    named = str(start.inputs.get("model"))
+    if named == f"{model.stage}/{model.id}":
+        return
+    file = start.path.parents[1] / named / "adapt.json"
+    try:
+        before, now = json.loads(file.read_text("utf-8")), read_facts(model)
+    except (OSError, ValueError):
+        raise ModelError(f"run {start.id} was trained from {named}, which is not there any more; train from the base "
+                         "model") from None
+    for name, what in (_DECIDES_LABELLED if "head" in now else _DECIDES).items():
+        if before.get(name) != now.get(name):
+            raise ModelError(f"run {start.id} was trained with {what} ({before.get(name)!r:.80}, now "
+                             f"{now.get(name)!r:.80}), so training cannot go on from it; set it as it was, or train "
+                             "from the base model")
 
 
 def save_past(folder: Path, *, labels: Sequence[str] = (), rows: Sequence[Example] = (),

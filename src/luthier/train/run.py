@@ -22,13 +22,13 @@ from luthier.train import attention, contract, objectives, runtime, streams
 from luthier.train.average import Mean, averaged
 from luthier.train.base import Found, Train
 from luthier.train.batches import Layout, Order, TextFeed, collate
-from luthier.train.continue_text import begin, check_start, pools, remember, restore_weights
+from luthier.train.continue_text import begin, pools, remember, restore_weights
 from luthier.train.contract import check_groups, frozen_hash
 from luthier.train.distil_tokens import TokenDistillation
 from luthier.train.fit import Learner, fit
 from luthier.train.leak import check_leak
 from luthier.train.optim import MasterAdamW, rate
-from luthier.train.past import FOLDER, save_past
+from luthier.train.past import FOLDER, check_start, save_past
 from luthier.train.plans.all import All
 from luthier.train.regularizers import Setting
 from luthier.train.render import Rendered, render

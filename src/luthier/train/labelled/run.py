@@ -9,7 +9,14 @@ from typing import Any
 
 from luthier.adapt.base import read_facts
 from luthier.adapt.grow import grown
-from luthier.adapt.labelled import Opening, load_label_model, open_label_model, save_label_model
+from luthier.adapt.labelled import (
+    Opening,
+    label_names,
+    load_label_model,
+    open_label_model,
+    outputs_of,
+    save_label_model,
+)
 from luthier.adapt.network import LabelModel, texts_of
 from luthier.errors import DataError
 from luthier.prepare.base import read_examples
@@ -22,7 +29,7 @@ from luthier.train.base import Found, Train
 from luthier.train.labelled.base import Job
 from luthier.train.labelled.fit import fit_once, probe_once
 from luthier.train.labelled.replayed import replayable, still_valid
-from luthier.train.past import FOLDER, load_past, save_past
+from luthier.train.past import FOLDER, check_start, load_past, save_past
 from luthier.train.run import environment
 from luthier.train.seams import Watch
 from luthier.types import Example
@@ -98,6 +105,12 @@ def job_of(folder: Path, model: Artifact, data: Artifact, spec: Train, *, cache:
     test = read_examples(data, "test")
     past, replay, none_kept = None, [], True
     if start is not None:
+        check_start(start, model)
+        lost = [name for name in label_names(start.path / "best") if name not in outputs_of(task, labels)]
+        if lost:
+            told = ", ".join(lost[:8]) + (" …" if len(lost) > 8 else "")
+            progress.say(f"  the data no longer has {len(lost)} of the earlier model's labels, which are given up: "
+                         f"{told}")
         kept = load_past(start.path / FOLDER, lambda: rooted(load_label_model(start.path / "best")))
         past = kept.but(rows=still_valid(kept.rows, known, task=task, root=root))
         none_kept = not kept.rows
