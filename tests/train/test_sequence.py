@@ -244,7 +244,7 @@ def test_other_orders_are_learned_and_told(bench: Bench) -> None:
 def test_mistakes_are_told(bench: Bench) -> None:
     with pytest.raises(SpecError, match="the tasks are: one, two, three"):
         run(job_of(bench, "bad-order", TaskSequence(order=("one", "two"))))
-    with pytest.raises(DataError, match=r"column 'domain', and data\.csv:2 .*rows have the columns task"):
+    with pytest.raises(DataError, match=r"column 'domain', and data\.csv:2 .*no value there; the rows have: task"):
         run(job_of(bench, "bad-column", TaskSequence(by="domain")))
     with pytest.raises(SpecError, match="stand in no task, such as 'elk'"):
         run(job_of(bench, "bad-labels", TaskSequence(labels={"one": TASKS["one"], "two": TASKS["two"]})))
