@@ -60,6 +60,17 @@ def test_from_scratch_means_random_weights_that_depend_on_the_seed_alone():
     assert not np.array_equal(features(one, rows), features(other, rows))
 
 
+def test_statistics_of_a_network_from_scratch_are_there_after_dozens_of_updates():
+    """It must answer in evaluation mode as it learned in training mode, long before a million images have gone by."""
+    norm = next(m for m in starter(image_size=32, pretrained=False).modules() if isinstance(m, torch.nn.BatchNorm2d))
+    batch = 3 + 5 * torch.randn(16, norm.num_features, 8, 8, generator=torch.Generator().manual_seed(0))
+    norm.train()
+    for _ in range(40):
+        norm(batch)
+    learned = norm(batch)
+    torch.testing.assert_close(norm.eval()(batch), learned, atol=0.05, rtol=0.05)
+
+
 def test_bfloat16_features_point_the_same_way():
     rows = [Row("0", starter(image_size=64).processor.decode(path), 1) for path, *_ in blood(1)]
     exact, quick = features(starter(image_size=64), rows), features(starter(image_size=64, dtype="bfloat16"), rows)

@@ -100,3 +100,12 @@ def test_a_beginning_that_nothing_beats_is_kept_but_does_not_end_a_run_that_stil
         streams.judge(streams.Validation((loss,), loss), memory, step, lambda step=step: kept.append(step))
         assert memory.misses == (1 if step == 40 else 0)
     assert kept == [0] and memory.best_step == 0
+
+
+def test_a_metric_that_stands_still_does_not_end_a_run_whose_loss_still_falls():
+    """20 validation rows: accuracy moves in steps of .05, and new classes win only after their scores have grown."""
+    memory, misses = streams.Memory(), []
+    for step, (wrong, loss) in enumerate([(0.10, 0.31), (0.15, 0.26), (0.15, 0.23), (0.15, 0.24), (0.15, 0.25)], 1):
+        streams.judge(streams.Validation((wrong, loss), loss), memory, step, lambda: None)
+        misses.append(memory.misses)
+    assert misses == [0, 0, 0, 1, 2] and memory.best_step == 1

@@ -85,8 +85,9 @@ class Train(Spec):
     """What the best weights and early stopping go by: the validation loss, or the task's metric; `auto` is the loss,
     and the metric (the loss where equal) for the tasks classify, tag, embed and image."""
     patience: int = Field(default=3, ge=0)
-    """Validations in a row without improvement while training, after which it stops; 0 never stops early. Weights that
-    training began with are kept where nothing beats them, but do not count here."""
+    """Validations in a row without improvement while training, after which it stops; 0 never stops early. A lower loss
+    is an improvement too, where the metric stands still. Weights that training began with are kept where nothing beats
+    them, but do not count here."""
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     """Seconds between checkpoints, from which a killed run resumes."""
     verify_resume: bool = True

@@ -41,10 +41,12 @@ class Memory:
     first_loss: float | None = None
     """Validation loss before training."""
     misses: int = 0
-    """Validations in a row that were no better than the best one while training."""
+    """Validations in a row in which neither the score nor the loss was better than the best one while training."""
     run_score: list[float] = dataclasses.field(default_factory=list)
-    """Score of that one: what training began with does not count, or a head that begins well would end the run before
-    its learning rate has come down."""
+    """The best score: what training began with does not count, or a head that begins well would end the run before its
+    learning rate has come down."""
+    run_loss: float | None = None
+    """The lowest loss while training; None before the first."""
     tokens: int = 0
     supervised: int = 0
     cpu_s: float = 0.0
@@ -92,8 +94,10 @@ def judge(found: Validation, memory: Memory, step: int, keep_best: Callable[[], 
         memory.best_score, memory.best_loss, memory.best_step = score, found.loss, step
         keep_best()
     if step:
-        improved = not memory.run_score or score < memory.run_score
-        memory.run_score = score if improved else memory.run_score
+        # Few validation rows make a metric move in coarse steps: while the loss still falls, training is not over.
+        improved = memory.run_loss is None or score < memory.run_score or found.loss < memory.run_loss
+        memory.run_score = score if memory.run_loss is None else min(memory.run_score, score)
+        memory.run_loss = found.loss if memory.run_loss is None else min(memory.run_loss, found.loss)
         memory.misses = 0 if improved else memory.misses + 1
     return better
 
@@ -136,7 +140,7 @@ def planned(steps: Steps, plan: Plan, learner: Learner, groups: Mapping[str, Seq
 
 def lowered(steps: Steps, learner: Learner, memory: Memory, *, patience: int) -> Iterator[StepDone]:
     """The schedule `plateau`: halve the rate after `patience` validations in a row without a new best while training
-    (`Memory.run_score`: a warm start that nothing has beaten yet does not count)."""
+    (`Memory.misses`: a warm start that nothing has beaten yet does not count)."""
     learner.scale = memory.scale
     for done in steps:
         if done.validation is not None:

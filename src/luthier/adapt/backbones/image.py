@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -41,8 +41,20 @@ def open_image_backbone(source: SourceFiles | str, *, root: Path | None = None, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = _open(files, image_size, pretrained, seed)
+    if not pretrained:
+        _quicken(backbone)
     backbone.processor.root = root
     return _finish(backbone.to(kind))
+
+
+def _quicken(backbone: torch.nn.Module) -> None:
+    """Batch statistics that start from nothing must be there after some dozens of updates: networks made for a million
+    images average over a hundred batches and more, and would answer from their first guess."""
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, 0.1)
+        elif type(module).__name__ == "BatchNormalization":  # Keras counts the other way round
+            cast(Any, module).momentum = min(cast(Any, module).momentum, 0.9)
 
 
 def _open(files: SourceFiles, image_size: int | None, pretrained: bool, seed: int) -> ImageBackbone:
