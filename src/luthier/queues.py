@@ -6,13 +6,17 @@ their hash is one of its inputs. `luthier review` is the page on top; an editor 
 
 Item ids are made of content (document, place, text), so that a decision survives a re-run and a changed document asks
 again. Labels of rows have a queue of their own, older format: `labels/decisions*.jsonl` (luthier.prepare.decisions).
+
+Nothing is ever taken out of such a file: a line with `undo` takes back the last decision of that person about that id,
+and of two people's decisions the later one holds until a line with `settles` ends the matter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -72,6 +76,8 @@ class Decided:
     text: str = ""
     """What was judged, so that the line can be read (and still matched) without the artifact."""
     where: str = ""
+    settles: bool = False
+    """Ends a disagreement: made in the knowledge of what others had decided, so it counts for no agreement."""
     source: str = ""
     """File and line this was read from, such as `labels/pairs.jsonl:3`; not written."""
 
@@ -81,15 +87,27 @@ def queue_file(root: Path, queue: str) -> Path:
 
 
 def read_decided(root: Path, queue: str) -> list[Decided]:
-    """All decisions of a queue in the order they were made. DataError names the line that is none."""
+    """All decisions of a queue that stand, in the order they were made. DataError names the line that is none."""
     file = queue_file(root, queue)
     if not file.is_file():
         return []
-    found = []
+    found: list[Decided] = []
     for number, line in enumerate(file.read_text("utf-8-sig").split("\n"), 1):
         if line.strip():
-            found.append(_decided(line, f"{FOLDER}/{file.name}:{number}"))
+            one = _decided(line, f"{FOLDER}/{file.name}:{number}")
+            if isinstance(one, Decided):
+                found.append(one)
+            else:
+                take_back(found, *one)
     return found
+
+
+def take_back(found: list[Any], id: str, by: str) -> None:
+    """Remove the last of `found` about `id`, by that person where one is named."""
+    for at in range(len(found) - 1, -1, -1):
+        if found[at].id == id and by in ("", found[at].by):
+            del found[at]
+            return
 
 
 def latest(decided: Iterable[Decided]) -> dict[str, Decided]:
@@ -105,18 +123,46 @@ def decided_hash(root: Path, queue: str) -> str:
 
 def decide(root: Path, queue: str, decided: Decided) -> None:
     """Append one decision and see it on disk before returning: a decision is a person's minute."""
-    file = queue_file(root, queue)
+    append_line(queue_file(root, queue), {key: value for key, value in asdict(decided).items() if key != "source"
+                                          and value not in ("", None, False)})
+
+
+def undo(root: Path, queue: str, id: str, *, by: str = "", at: str = "") -> None:
+    """Take back the last decision of `by` (of anybody, if empty) about an item; both lines stay in the file."""
+    append_line(queue_file(root, queue), {"id": id, "undo": True, **({"by": by} if by else {}),
+                                          **({"at": at} if at else {})})
+
+
+def append_line(file: Path, record: Mapping[str, Any]) -> None:
+    """Append one line of JSON and see it on disk. Several processes may do so at once: none loses a line."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = {key: value for key, value in asdict(decided).items() if key != "source" and value not in ("", None)}
-    line = json.dumps(record, ensure_ascii=False) + "\n"
-    with file.open("a+b") as out:
-        if out.tell():
+    line = json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    with file.open("a+b", buffering=0) as out, _alone(out.fileno()):
+        end = out.seek(0, os.SEEK_END)
+        if end:
             out.seek(-1, os.SEEK_END)
             if out.read(1) != b"\n":  # a line of an editor, or one that a power cut left half
-                out.write(b"\n")
-        out.write(line.encode("utf-8", "surrogatepass"))
-        out.flush()
+                line = b"\n" + line
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[out.write(rest):]
+        except OSError:  # a full disk: leave no half a line behind
+            out.truncate(end)
+            raise
         os.fsync(out.fileno())
+
+
+@contextlib.contextmanager
+def _alone(handle: int) -> Iterator[None]:
+    """Keep other writers out while one looks at the end of the file and writes. The lock goes with its process."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system: one write at the end of the file is whole by itself
+        yield
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield  # closing the file unlocks
 
 
 def write_review(folder: Path, items: Iterable[ReviewItem]) -> int:
@@ -132,16 +178,19 @@ def read_review(folder: Path) -> list[ReviewItem]:
             for row in read_jsonl(folder / REVIEW)]
 
 
-def _decided(line: str, source: str) -> Decided:
+def _decided(line: str, source: str) -> Decided | tuple[str, str]:
+    """A decision, or the id and the person of one that is taken back."""
     try:
         data = json.loads(line)
     except ValueError as error:
         raise DataError(f"{source}: not JSON ({error}); mend or remove the line") from None
     if not isinstance(data, dict) or not isinstance(data.get("id"), str) or not data["id"]:
         raise DataError(f"{source}: a decision needs the `id` of the item; mend or remove the line")
+    if data.get("undo") is True:
+        return data["id"], str(data.get("by") or "")
     if data.get("verdict") not in get_args(Verdict):
         raise DataError(f"{source}: `verdict` is {data.get('verdict')!r}; write accept, edit or reject")
     if data["verdict"] == "edit" and data.get("value") in (None, "", []):
         raise DataError(f"{source}: an edit needs the right `value`; or reject the item")
-    names = ("id", "verdict", "value", "by", "at", "text", "where")
+    names = ("id", "verdict", "value", "by", "at", "text", "where", "settles")
     return Decided(**{name: data[name] for name in names if name in data}, source=source)

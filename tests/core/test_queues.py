@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from luthier.errors import DataError
-from luthier.queues import Decided, ReviewItem, decide, decided_hash, latest, read_decided, read_review, write_review
+from luthier.queues import (
+    Decided,
+    ReviewItem,
+    decide,
+    decided_hash,
+    latest,
+    read_decided,
+    read_review,
+    undo,
+    write_review,
+)
 
 
 def test_decisions_are_appended_and_the_last_one_holds(tmp_path: Path) -> None:
@@ -38,3 +51,25 @@ def test_items_are_read_back_as_written(tmp_path: Path) -> None:
                         box=(1.0, 2.0, 3.0, 4.0), choices=("a", "b"), notes={"engine": "x"}),
              ReviewItem(queue="labels", id="2", text="t", proposal=["a"])]
     assert read_review(tmp_path) == [] and write_review(tmp_path, items) == 2 and read_review(tmp_path) == items
+
+
+def test_undo_takes_back_the_last_decision_of_that_person_and_leaves_the_lines(tmp_path: Path) -> None:
+    for by, verdict in (("ann", "accept"), ("bob", "reject"), ("ann", "reject")):
+        decide(tmp_path, "pairs", Decided(id="a", verdict=verdict, by=by, settles=by == "bob"))
+    undo(tmp_path, "pairs", "a", by="ann")
+    assert [(one.by, one.verdict, one.settles) for one in read_decided(tmp_path, "pairs")] == [
+        ("ann", "accept", False), ("bob", "reject", True)]
+    undo(tmp_path, "pairs", "a")  # of anybody
+    undo(tmp_path, "pairs", "b")  # of nothing
+    assert [one.by for one in read_decided(tmp_path, "pairs")] == ["ann"]
+    assert len((tmp_path / "labels/pairs.jsonl").read_text().splitlines()) == 6
+
+
+def test_writers_at_the_same_time_lose_no_line(tmp_path: Path) -> None:
+    script = ("import sys, pathlib\nfrom luthier.queues import Decided, decide\n"
+              "for n in range(40): decide(pathlib.Path(sys.argv[1]), 'pairs', Decided(id=f'{sys.argv[2]}-{n}', "
+              "verdict='edit', value='long ' * 3000))")
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(who)]) for who in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert {one.id for one in read_decided(tmp_path, "pairs")} == {f"{who}-{n}" for who in range(3) for n in range(40)}
+    assert all(json.loads(line) for line in (tmp_path / "labels/pairs.jsonl").open())
