@@ -2,7 +2,9 @@
 
 One JSON object a line: `{"id": "…", "labels": ["card"]}`. A row is named by its `id` (as `luthier label` and
 `suspects.json` show it), by `where` (`data/train.csv:12`) or by its whole `text`. Decisions complete rows that have no
-label and correct those that have one; of two about the same row the later one counts.
+label and correct those that have one; of two about the same row the later one counts. `luthier review` adds who decided
+(`by`) and when (`at`); a line with `"undo": true` takes back that person's last decision about the row, and one with
+`"verdict": "reject"` and no labels says that a person looked and knows no label: the row stays as it is.
 """
 
 from __future__ import annotations
@@ -33,6 +35,15 @@ class Decision:
     id: str = ""
     where: str = ""
     text: str = ""
+    by: str = ""
+    at: str = ""
+    settles: bool = False
+    """Ends a disagreement between people, see `luthier.queues`."""
+
+
+@dataclass(frozen=True)
+class LeftOpen(Decision):
+    """A person looked at the row and knows no label for it: it stays as it is, and nobody is asked again."""
 
 
 def decisions_hash(root: Path) -> str:
@@ -42,11 +53,38 @@ def decisions_hash(root: Path) -> str:
 
 
 def read_decisions(root: Path) -> Iterator[Decision | Dropped]:
-    """The decisions in order, and the lines that are none, with the reason."""
+    """The decisions that stand, in order, and the lines that are none, with the reason."""
+    yield from (one for one in read_looked_at(root) if not isinstance(one, LeftOpen))
+
+
+def read_looked_at(root: Path) -> list[Decision | Dropped]:
+    """As `read_decisions`, with the rows that a person looked at and left open (`LeftOpen`)."""
+    found: list[Decision | Dropped] = []
     for file in _files(root):
-        for number, line in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
+        for number, line in enumerate(file.read_text("utf-8-sig", errors="replace").split("\n"), 1):
             if line.strip():
-                yield _read(line, f"{FOLDER}/{file.name}:{number}")
+                one = _read(line, f"{FOLDER}/{file.name}:{number}")
+                if isinstance(one, _Undo):
+                    _take_back(found, one)
+                else:
+                    found.append(one)
+    return found
+
+
+@dataclass(frozen=True)
+class _Undo:
+    key: tuple[str, str]
+    """Field and value that name the row."""
+    by: str
+
+
+def _take_back(found: list[Decision | Dropped], undo: _Undo) -> None:
+    field, value = undo.key
+    for at in range(len(found) - 1, -1, -1):
+        one = found[at]
+        if isinstance(one, Decision) and getattr(one, field) == value and undo.by in ("", one.by):
+            del found[at]
+            return
 
 
 def apply_decisions(made: Sequence[Example], root: Path, dropped: list[Dropped], *, id_of: Callable[[Example], str]
@@ -100,7 +138,7 @@ def _decided(example: Example, one: Decision) -> Example:
                    origin=replace(example.origin, maker="human", evidence=one.source))
 
 
-def _read(line: str, source: str) -> Decision | Dropped:
+def _read(line: str, source: str) -> Decision | Dropped | _Undo:
     def bad(detail: str) -> Dropped:
         return Dropped(item=source, step="decisions", reason="unreadable-decision", detail=detail, text=line[:300])
 
@@ -110,16 +148,22 @@ def _read(line: str, source: str) -> Decision | Dropped:
         return bad(f"not JSON: {error}")
     if not isinstance(data, dict):
         return bad("not a JSON object")
+    names = {name: data.get(name) or "" for name in ("id", "where", "text")}
+    if not all(isinstance(value, str) for value in names.values()) or not any(names.values()):
+        return bad("names no row; give its id, where, or text")
+    by, at = str(data.get("by") or ""), str(data.get("at") or "")
+    if data.get("undo") is True:
+        return _Undo(next((name, value) for name, value in names.items() if value), by)
     labels = data.get("labels")
     labels = [labels] if isinstance(labels, str) else labels
+    if labels is None and data.get("verdict") == "reject":
+        return LeftOpen(source, (), by=by, at=at, settles=data.get("settles") is True, **names)
     if labels is None:
         return bad("no `labels`; write the right ones, such as [\"card\"]")
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
         return bad("`labels` is not a list of names")
-    names = {name: data.get(name) or "" for name in ("id", "where", "text")}
-    if not all(isinstance(value, str) for value in names.values()) or not any(names.values()):
-        return bad("names no row; give its id, where, or text")
-    return Decision(source, tuple(" ".join(label.split()) for label in labels), **names)
+    return Decision(source, tuple(" ".join(label.split()) for label in labels), by=by, at=at,
+                    settles=data.get("settles") is True, **names)
 
 
 def _files(root: Path) -> list[Path]:

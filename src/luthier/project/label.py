@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import DataError, SpecError
-from luthier.prepare.decisions import FILE, FOLDER, Decision, read_decisions
+from luthier.prepare.decisions import FILE, FOLDER, Decision, read_looked_at
 from luthier.progress import Progress, Silent
 from luthier.project.base import Project
+from luthier.queues import append_line
 from luthier.store import tell_disk_trouble, write_text
 
 PROPOSED = "proposed.jsonl"
@@ -60,7 +61,7 @@ def propose(project: Project, *, count: int = 20, progress: Progress = Silent())
     from luthier.train.labelled.active import choose
     from luthier.train.labelled.warm import as_rows
 
-    done = [one for one in read_decisions(project.root) if isinstance(one, Decision)]
+    done = [one for one in read_looked_at(project.root) if isinstance(one, Decision)]
     keys = {key for one in done for key in (one.id, one.where, one.text) if key}
     waiting = [example for example in read_examples(data, "train") if not example.labelled
                and not keys & {example.id, example.origin.where, str(example.input)}]
@@ -149,5 +150,5 @@ def _choose(row: dict[str, Any], proposal: Proposal, key: Callable[[], str], lin
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:
-    with tell_disk_trouble(file.parent), file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with tell_disk_trouble(file.parent):
+        append_line(file, row)

@@ -15,6 +15,7 @@ from luthier.ingest._files import TEMPORARY
 from luthier.ingest.forgotten import FILE as FORGOTTEN
 from luthier.models.sources import file_hash
 from luthier.prepare import decisions
+from luthier.queues import QUEUES, queue_file
 from luthier.types import digest
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def list_files(paths: Sequence[Path], root: Path) -> tuple[Listing, list[Path]]:
     for path in paths:
         for file in _below(path):
             _add(file, found)
-    for file in (*(root / decisions.FOLDER).glob(decisions.PATTERN), root / FORGOTTEN):
+    decided = (queue_file(root, queue) for queue in QUEUES)
+    for file in (*(root / decisions.FOLDER).glob(decisions.PATTERN), *decided, root / FORGOTTEN):
         _add(file, found)
     return dict(sorted(found.items())), missing
 
