@@ -57,6 +57,9 @@ class Content:
 class Store:
     """A folder of artifacts, `<root>/<stage>/<id>/`, and of small per-item caches, `<root>/cache/<name>/`."""
 
+    makes = True
+    """Whether `build` makes what is not there; a store for a dry run only finds."""
+
     def __init__(self, root: str | Path, *, wait_s: float = 0):
         """`wait_s`: seconds to wait for another process that makes the same artifact; -1 waits as long as it takes."""
         self.root, self.wait_s = Path(root), wait_s

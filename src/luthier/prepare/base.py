@@ -24,6 +24,7 @@ from luthier.prepare.boilerplate import Boilerplate
 from luthier.prepare.chunk import Chunk
 from luthier.prepare.clean import Clean
 from luthier.prepare.dedupe import Dedupe
+from luthier.prepare.privacy.base import Privacy
 from luthier.prepare.split import SplitBy
 from luthier.prepare.volatility import TAG as VOLATILE
 from luthier.prepare.volatility import Volatility, changes_of
@@ -45,6 +46,7 @@ from luthier.types import (
 
 if TYPE_CHECKING:
     from luthier.index.base import Retriever
+    from luthier.prepare.privacy.work import Guard
 
 VERSION = 1
 
@@ -147,6 +149,8 @@ class Prepare(Spec):
     """Removal of menus, footers and disclaimers that repeat across web pages and mails."""
     clean: Clean = Clean()
     """Repair of text: encoding, hyphenation, repeated headers and footers, white space."""
+    privacy: Privacy = Privacy()
+    """Personal data and secrets: found and reported, and taken out where you ask for it."""
     chunk: Chunk = Chunk()
     """Cutting documents into passages along their structure."""
     dedupe: Dedupe = Dedupe()
@@ -190,6 +194,7 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
         inputs["index"] = index.identity(root)
     if gone := read_forgotten(root).rows_hash:
         inputs["forgotten"] = gone
+    guard = _guard(spec, root, store, inputs)
     changes = changes_of(documents, store) if spec.volatility.estimate else {}
     if changes:
         inputs["changes"] = changes
@@ -198,7 +203,7 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
         from luthier.prepare.build import build
 
         return build(folder, documents, task, spec, rag=rag, index=index, store=store, root=root, progress=progress,
-                     changes=changes)
+                     changes=changes, guard=guard)
 
     return store.build("prepare", version=VERSION, spec=spec, inputs=inputs, make=make)
 
@@ -216,11 +221,23 @@ def _prepare_labelled(documents: Artifact | None, task: Task, spec: Prepare, *, 
     if gone := read_forgotten(root).rows_hash:
         inputs["forgotten"] = gone
 
+    guard = _guard(spec, root, store, inputs)
+
     def make(folder: Path) -> Mapping[str, Any]:
         return label_build.build_labelled(folder, task, spec, documents=documents, store=store, root=root,
-                                          progress=progress)
+                                          progress=progress, guard=guard)
 
     return store.build("prepare", version=label_build.VERSION, spec=spec, inputs=inputs, make=make)
+
+
+def _guard(spec: Prepare, root: Path, store: Store, inputs: dict[str, Any]) -> Guard | None:
+    """The privacy step of this run; adds what it depends on beside the settings to `inputs`."""
+    from luthier.prepare.privacy.work import open_guard, privacy_inputs
+
+    guard = open_guard(spec.privacy, root, make_key=store.makes)
+    if guard is not None and (depends := privacy_inputs(spec.privacy, root, guard.key)):
+        inputs["privacy"] = depends
+    return guard
 
 
 def refuse_makers(task: Task, makers: Sequence[Maker]) -> None:

@@ -18,6 +18,8 @@ from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
 from luthier.prepare.forgotten_rows import drop_forgotten
+from luthier.prepare.privacy.report import texts_of, write_privacy
+from luthier.prepare.privacy.work import Guard
 from luthier.prepare.split import Splits
 from luthier.prepare.steps import Kept, StepContext
 from luthier.prepare.volatile_rows import with_volatile
@@ -41,7 +43,8 @@ from luthier.types import (
 
 
 def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: Rag, index: Index, store: Store,
-          root: Path, progress: Progress, changes: Mapping[str, int] | None = None) -> dict[str, Any]:
+          root: Path, progress: Progress, changes: Mapping[str, int] | None = None, guard: Guard | None = None
+          ) -> dict[str, Any]:
     """Fill the artifact's folder; returns its summary. `changes`: path → how often a document changed so far.
 
     Everything that is trained is made from the stable documents alone, as if there were no others; the volatile ones
@@ -55,7 +58,8 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     ctx = StepContext(task=task, seed=spec.seed, progress=progress)
     goings = volatility.judge(documents, spec.volatility, changes or {})
     moving = {path for path, going in goings.items() if going.volatile}
-    cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache)
+    cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache,
+                                               guard)
     passages: list[Passage] = []
     for found in spec.dedupe.apply(read, ctx):
         if isinstance(found, Dropped):
@@ -71,11 +75,11 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
 
     context = MakeContext(documents=cleaned, passages=passages, task=task, split_of=splits, seed=spec.seed, root=root,
                           cache=cache, progress=progress, rag=rag)
-    examples, notes = make_examples(spec, context, splits, _remember(search), dropped)
+    examples, notes = make_examples(spec, context, splits, _remember(search), dropped, guard)
     examples = cap(examples, spec.max_examples_per_document, spec.seed, dropped)
     examples = drop_leaks(examples, passages, splits, dropped)
     if moving:
-        others, read, gone = read_passages_of([d for d in documents if d.path in moving], spec, ctx, cache)
+        others, read, gone = read_passages_of([d for d in documents if d.path in moving], spec, ctx, cache, guard)
         volatile, repeats = volatility.drop_repeats(passages, read, spec.dedupe, ctx)
         dropped += [*gone, *repeats]
         splits = volatility.held_out(splits, volatile)
@@ -89,6 +93,8 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
                         "prepare.volatility.patterns, add your own pairs, or serve the base model with the index alone")
     _refuse_empty(counts, examples, passages, splits, dropped, spec)
 
+    dropped = guard.clean_drops(dropped) if guard is not None else dropped
+    privacy = write_privacy(folder, guard, texts_of(passages, examples), progress)
     write_jsonl(folder / "passages.jsonl", passages)
     write_jsonl(folder / "examples.jsonl", examples)
     write_jsonl(folder / "dropped.jsonl", dropped)
@@ -100,18 +106,19 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
         "documents": len(documents), "passages": len(passages), "examples": len(examples),
         "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
         "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
-        "volatile": len(moving),
+        "volatile": len(moving), "personal_data": privacy.get("found", 0),
         "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
     }
     write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-               splits=splits, notes=notes, spec=spec, goings=goings)
+               splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy)
     return summary
 
 
-def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepContext, cache: Cache
-                     ) -> tuple[list[Document], list[Passage], list[Dropped]]:
-    """Clean and chunk, each document by itself and remembered by its content."""
-    settings = canonical([clean.VERSION, chunk.VERSION, spec.clean.dump(), spec.chunk.dump()])
+def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepContext, cache: Cache,
+                     guard: Guard | None = None) -> tuple[list[Document], list[Passage], list[Dropped]]:
+    """Clean, look for personal data, and chunk, each document by itself and remembered by its content."""
+    settings = canonical([clean.VERSION, chunk.VERSION, spec.clean.dump(), spec.chunk.dump(),
+                          guard.identity if guard is not None else ""])
     cleaned: list[Document] = []
     passages: list[Passage] = []
     dropped: list[Dropped] = []
@@ -119,20 +126,26 @@ def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepCont
     with ctx.progress.track("clean and chunk", len(documents), unit="documents") as bar:
         for document in documents:
             row = _cached(cache, digest("chunks", settings, encode(document), length=40),
-                          lambda document=document: _chunk(document, spec, ctx))
+                          lambda document=document: _chunk(document, spec, ctx, guard))
             cleaned.extend(decode_document(found) for found in row["documents"])
             passages.extend(decode_passage(found) for found in row["passages"])
             dropped.extend(Dropped(**found) for found in row["dropped"])
+            if guard is not None:
+                guard.records.extend(row["privacy"])
             bar.advance()
     return cleaned, passages, dropped
 
 
-def _chunk(document: Document, spec: Prepare, ctx: StepContext) -> dict[str, Any]:
+def _chunk(document: Document, spec: Prepare, ctx: StepContext, guard: Guard | None) -> dict[str, Any]:
     dropped: list[Dropped] = []
     documents = list(_kept(spec.clean.apply([document], ctx), dropped))
+    found: list[dict[str, Any]] = []
+    if guard is not None:
+        documents, found, gone = guard.documents(documents)
+        dropped += gone
     passages = list(_kept(spec.chunk.apply(documents, ctx), dropped))
     return {"documents": [asdict(found) for found in documents], "passages": [asdict(found) for found in passages],
-            "dropped": [asdict(found) for found in dropped]}
+            "dropped": [asdict(found) for found in dropped], "privacy": found}
 
 
 def _kept(results: Iterable[Kept[Any] | Dropped], dropped: list[Dropped]) -> Iterator[Any]:
@@ -144,8 +157,10 @@ def _kept(results: Iterable[Kept[Any] | Dropped], dropped: list[Dropped]) -> Ite
 
 
 def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: Callable[[Split | None], Retriever],
-                  dropped: list[Dropped]) -> tuple[list[Example], dict[str, dict[str, Any]]]:
-    """Run the makers in order; what one yields is split and freed of repeats before the next one sees it."""
+                  dropped: list[Dropped], guard: Guard | None = None
+                  ) -> tuple[list[Example], dict[str, dict[str, Any]]]:
+    """Run the makers in order; what one yields is split and freed of repeats before the next one sees it. Personal data
+    is looked for in rows of the user's own; those made from passages are made from clean ones."""
     admission, forgotten = Admission(dropped), read_forgotten(context.root)
     notes: dict[str, dict[str, Any]] = {}
     for number, maker in enumerate(spec.makers):
@@ -159,6 +174,9 @@ def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: C
         name = maker.kind if maker.kind not in notes else f"{maker.kind} {number + 1}"
         notes[name] = said
         made_now = drop_forgotten(made, forgotten, dropped, root=context.root)
+        if guard is not None:
+            made_now = guard.rows(made_now, dropped, system=context.task.system)
+            made_now = drop_forgotten(made_now, forgotten, dropped, root=context.root)
         for example in _assign(made_now, spec, splits, dropped):
             admission.add(example)
         context.progress.say(f"  {maker.kind}: {len(made)} examples made")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.index.rag import bare_question
 from luthier.index.tokens import estimate_tokens
 from luthier.prepare.admit import content_words
+from luthier.prepare.privacy.report import warnings as privacy_warnings
 from luthier.prepare.split import Splits
 from luthier.prepare.text import words
 from luthier.prepare.volatility import Going
@@ -31,25 +32,25 @@ ORIGINS = {
     "rule": "put together by a rule from a document's text",
     "teacher": "written by a model, then checked",
 }
-_STEPS = ("boilerplate", "clean", "chunk", "dedupe")
+_STEPS = ("boilerplate", "clean", "privacy", "chunk", "dedupe")
 _ROWS = 40  # documents listed in the page; card.json lists all
 
 
 def write_card(folder: Path, summary: Mapping[str, Any], *, documents: Sequence[Document],
                passages: Sequence[Passage], examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
-               notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None
-               ) -> None:
+               notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None,
+               privacy: Mapping[str, Any] | None = None) -> None:
     """Write `card.json` and `card.html`."""
     data = card_data(summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-                     splits=splits, notes=notes, spec=spec, goings=goings)
+                     splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy)
     write_json(folder / "card.json", data)
     write_text(folder / "card.html", render(data))
 
 
 def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], passages: Sequence[Passage],
               examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
-              notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None
-              ) -> dict[str, Any]:
+              notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None,
+              privacy: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
     reasons: dict[str, Counter[str]] = {}
     for drop in dropped:
@@ -58,6 +59,7 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
     kept = {"boilerplate": len(documents),
             "clean": len(documents) - sum(document.id in dropped_documents for document in documents),
             "chunk": len(passages) + sum(reasons.get("dedupe", Counter()).values()), "dedupe": len(passages)}
+    kept["privacy"] = kept["clean"]
     made = Counter(example.origin.step for example in examples)
     names = dict.fromkeys([*notes, *made, *(step for step in reasons if step not in _STEPS)])
     data: dict[str, Any] = {
@@ -82,9 +84,9 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
             "answers": _histogram([len(e.target.split()) for e in examples if e.target is not None], "words"),
         },
         "samples": _samples(examples, passages, spec.seed),
-        "dropped_samples": _dropped_samples(dropped),
+        "dropped_samples": _dropped_samples(dropped), "privacy": dict(privacy or {}),
     }
-    data["warnings"] = warnings(data, examples, splits)
+    data["warnings"] = [*warnings(data, examples, splits), *privacy_warnings(data["privacy"])]
     return data
 
 

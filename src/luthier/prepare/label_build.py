@@ -24,6 +24,8 @@ from luthier.prepare.forgotten_rows import drop_forgotten
 from luthier.prepare.label_repeats import drop_repeats
 from luthier.prepare.labels import FILE, OUT_OF_SCOPE, file_of, labels_of, ordered
 from luthier.prepare.leak import find_leaks
+from luthier.prepare.privacy.report import texts_of, write_privacy
+from luthier.prepare.privacy.work import Guard
 from luthier.prepare.split import unit_interval
 from luthier.prepare.stratify import stratify
 from luthier.prepare.text import normalise, words
@@ -55,16 +57,19 @@ def refuse_settings(spec: Prepare) -> None:
 
 
 def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifact | None, store: Store, root: Path,
-                   progress: Progress) -> dict[str, Any]:
+                   progress: Progress, guard: Guard | None = None) -> dict[str, Any]:
     """Fill the artifact's folder; returns its summary. Raises DataError where the rows cannot make a fair test."""
     from luthier.prepare.label_card import write_label_card
 
     dropped: list[Dropped] = []
     made, notes = _make(task, spec, store, root, progress, dropped)
     read = len(made)
+    forgotten = read_forgotten(root)
+    if guard is not None:  # before decisions about rows, which name them by what is trained
+        made = guard.examples(drop_forgotten(made, forgotten, dropped, root=root), dropped)
     decided = apply_decisions(made, root, dropped, id_of=lambda example: _named(example, content(example, root)).id)
     given = {content(old, root): labels_of(old) for old, new in zip(made, decided) if old is not new}
-    made = drop_forgotten(decided, read_forgotten(root), dropped, root=root)
+    made = drop_forgotten(decided, forgotten, dropped, root=root)
     made = _usable(made, task, dropped)
     keyed = [(example, content(example, root)) for example in made]
     keyed, conflicts = drop_repeats(keyed, task, dropped)
@@ -78,6 +83,8 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     _refuse_empty(counts, labelled, dropped, spec)
     labels = _labels(labelled, task, dropped)
 
+    dropped = guard.clean_drops(dropped) if guard is not None else dropped
+    privacy = write_privacy(folder, guard, texts_of((), examples), progress)
     write_jsonl(folder / "passages.jsonl", [])
     write_jsonl(folder / "examples.jsonl", examples)
     write_jsonl(folder / "dropped.jsonl", dropped)
@@ -91,13 +98,14 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
         "documents": len({id for example in examples for id in example.origin.documents}), "passages": 0,
         "examples": len(examples), "train": counts["train"], "validation": counts["validation"],
         "test": counts["test"], "unlabelled": len(examples) - len(labelled) - outside, "out_of_scope": outside,
-        "labels": len(labels),
+        "labels": len(labels), "personal_data": privacy.get("found", 0),
         "dropped": len(dropped), "disjoint": "document" if grouped else "question", "language": task.language,
         "test_hash": digest(*sorted(example.id for example in labelled if example.split == "test")),
     }
     unread = int(documents.summary.get("documents", 0)) if documents is not None else 0
     write_label_card(folder, summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
-                     conflicts=conflicts, rows=read, unread_documents=unread, seed=spec.seed, root=root)
+                     conflicts=conflicts, rows=read, unread_documents=unread, seed=spec.seed, root=root,
+                     privacy=privacy)
     progress.say(f"  {len(labelled):,} labelled rows ({counts['train']:,} train, {counts['validation']:,} validation, "
                  f"{counts['test']:,} test), "
                  + (f"{len(labels):,} labels, " if labels else "") + f"{summary['unlabelled']:,} unlabelled, "

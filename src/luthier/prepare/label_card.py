@@ -17,6 +17,7 @@ from typing import Any
 from luthier.prepare.card import SPLITS, _bars, _dropped_samples, _figure, _histogram
 from luthier.prepare.label_repeats import UNLABELLED, said
 from luthier.prepare.labels import OUT_OF_SCOPE, labels_of
+from luthier.prepare.privacy.report import warnings as privacy_warnings
 from luthier.store import write_json, write_text
 from luthier.task import Task
 from luthier.types import Dropped, Example
@@ -29,19 +30,20 @@ _THUMB = 72
 
 def write_label_card(folder: Path, summary: Mapping[str, Any], *, task: Task, labels: Sequence[str],
                      examples: Sequence[Example], dropped: Sequence[Dropped], notes: Mapping[str, Mapping[str, Any]],
-                     conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int, root: Path
-                     ) -> None:
+                     conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int, root: Path,
+                     privacy: Mapping[str, Any] | None = None) -> None:
     """Write `card.json` and `card.html`."""
     data = label_card_data(summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
-                           conflicts=conflicts, rows=rows, unread_documents=unread_documents, seed=seed)
+                           conflicts=conflicts, rows=rows, unread_documents=unread_documents, seed=seed,
+                           privacy=privacy)
     write_json(folder / "card.json", data)
     write_text(folder / "card.html", render(data, root))
 
 
 def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[str], examples: Sequence[Example],
                     dropped: Sequence[Dropped], notes: Mapping[str, Mapping[str, Any]],
-                    conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int
-                    ) -> dict[str, Any]:
+                    conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int,
+                    privacy: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
     outside = Counter(example.split for example in examples if OUT_OF_SCOPE in example.tags)
     labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
@@ -59,9 +61,9 @@ def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[
         "lengths": _lengths(labelled, task),
         "conflicts": [dict(conflict) for conflict in conflicts[:_CONFLICTS]], "conflict_count": len(conflicts),
         "samples": _samples(labelled, labels, seed),
-        "dropped_samples": _dropped_samples(dropped),
+        "dropped_samples": _dropped_samples(dropped), "privacy": dict(privacy or {}),
     }
-    data["warnings"] = warnings(data, labelled, unread_documents)
+    data["warnings"] = [*warnings(data, labelled, unread_documents), *privacy_warnings(data["privacy"])]
     return data
 
 

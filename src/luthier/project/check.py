@@ -43,6 +43,8 @@ class WouldRun(Exception):
 class DryStore(Store):
     """Finds, never makes."""
 
+    makes = False
+
     def build(self, stage: str, *, version: int, spec: Any, inputs: Mapping[str, Any],
               make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         found = self.find(stage, self.key(stage, version=version, spec=spec, inputs=inputs))
