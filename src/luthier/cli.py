@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from luthier.cli_data import add_commands as add_data
 from luthier.cli_options import HERE, Json, ProjectDir, Settings
 from luthier.cli_options import open_project as _open
 from luthier.cli_options import progress_of as _progress
@@ -232,6 +233,7 @@ def release(
 
 
 add_use(app)
+add_data(app)
 
 
 @app.command(rich_help_panel="Look")

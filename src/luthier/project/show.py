@@ -99,12 +99,13 @@ def seams() -> list[Any]:
     from luthier.evaluate.labels.metrics import LABEL_METRICS
     from luthier.ingest.base import READERS
     from luthier.prepare.base import MAKERS
+    from luthier.prepare.formats.base import FORMATS
     from luthier.train.base import AUGMENTS, KEEPS, LOSSES, MIXES, PLANS, REGULARIZERS, STRATEGIES
     from luthier.train.blends import BLENDS
     from luthier.tune.base import PRUNERS, SEARCHERS
 
     return [READERS, MAKERS, METHODS, PLANS, LOSSES, AUGMENTS, MIXES, STRATEGIES, KEEPS, REGULARIZERS, BLENDS,
-            SEARCHERS, PRUNERS, METRICS, LABEL_METRICS]
+            SEARCHERS, PRUNERS, METRICS, LABEL_METRICS, FORMATS]
 
 
 def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:
