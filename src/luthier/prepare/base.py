@@ -28,7 +28,9 @@ from luthier.prepare.privacy.base import Privacy
 from luthier.prepare.split import SplitBy
 from luthier.prepare.volatility import TAG as VOLATILE
 from luthier.prepare.volatility import Volatility, changes_of
+from luthier.prepare.weak.base import Weak, refuse_misfit
 from luthier.progress import Progress, Silent
+from luthier.queues import ReviewItem
 from luthier.spec import Spec
 from luthier.store import Artifact, Cache, Content, Store
 from luthier.task import Task
@@ -87,7 +89,11 @@ class MakeContext:
     examples: Sequence[Example] = ()
     """What earlier makers made, splits assigned; empty for a maker that works per document."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """Figures for the data card, such as `asked`, `supported`; numbers of per-document makers are summed."""
+    """Figures for the data card, such as `asked`, `supported`; numbers of per-document makers are summed. `tables`:
+    a list of {title, columns, rows} that the card shows as tables."""
+    review: list[ReviewItem] = field(default_factory=list)
+    """What a person should look at; `prepare` writes it into the artifact's review.jsonl. Not for per-document makers,
+    whose results are cached."""
     build_retriever: Callable[[Split | None], Retriever] | None = None
     store: Store | None = None
     """The project's store, for a maker that runs another stage (reading PDF files of labelled folders, say)."""
@@ -161,6 +167,8 @@ class Prepare(Spec):
     """Which passages may be trained on, and which are kept for validation and test."""
     makers: tuple[Annotated[Maker, MAKERS], ...] = Field(default_factory=default_makers)
     """What makes the examples, in this order; later makers may build on the examples of earlier ones."""
+    weak: Weak = Weak()
+    """classify: labels for rows that have none, by rules, likeness and models whose votes are weighed."""
     max_examples_per_document: int = Field(default=400, ge=1)
     """At most this many examples from one document, so that one long document does not drown the others; which
     ones stay is decided by a hash, evenly over its makers. The user's own pairs are never capped."""
@@ -184,6 +192,7 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
     None, there are no passages, and `labels.json` names the classes (see `luthier.prepare.labels`).
     """
     refuse_makers(task, spec.makers)
+    refuse_misfit(task, spec.weak)
     if task.labelled:
         return _prepare_labelled(documents, task, spec, store=store, root=root, progress=progress)
     if documents is None:
@@ -218,6 +227,8 @@ def _prepare_labelled(documents: Artifact | None, task: Task, spec: Prepare, *, 
               **({"documents": documents} if documents is not None else {})}
     if decided := decisions_hash(root):
         inputs["decisions"] = decided
+    if weak := spec.weak.inputs(root):
+        inputs["weak"] = weak
     if gone := read_forgotten(root).rows_hash:
         inputs["forgotten"] = gone
 

@@ -29,7 +29,10 @@ from luthier.prepare.privacy.work import Guard
 from luthier.prepare.split import unit_interval
 from luthier.prepare.stratify import stratify
 from luthier.prepare.text import normalise, words
+from luthier.prepare.weak.apply import FILE as WEAK_FILE
+from luthier.prepare.weak.apply import label_rows
 from luthier.progress import Progress
+from luthier.queues import read_review, write_review
 from luthier.store import Artifact, Store, write_json
 from luthier.task import Task
 from luthier.types import Dropped, Example, Split, digest, write_jsonl
@@ -76,6 +79,9 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     examples = _assign([(_named(example, key), key) for example, key in keyed], spec, given)
     examples = _unique_ids(examples)
     examples = drop_leaks(examples, dropped)
+    weak = label_rows(examples, task, spec.weak, store=store, root=root, validation=spec.split.validation,
+                      progress=progress)
+    examples = drop_leaks(weak.examples, dropped) if weak.data.get("validation") else weak.examples
     examples.sort(key=lambda example: (_ORDER[example.split], UNLABELLED in example.tags))  # stable: then as read
     outside = sum(OUT_OF_SCOPE in example.tags for example in examples)
     labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
@@ -85,6 +91,10 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
 
     dropped = guard.clean_drops(dropped) if guard is not None else dropped
     privacy = write_privacy(folder, guard, texts_of((), examples), progress)
+    if weak.review:
+        write_review(folder, [*(item for item in read_review(folder) if item.queue != "labels"), *weak.review])
+    if weak.data:
+        write_json(folder / WEAK_FILE, weak.data)
     write_jsonl(folder / "passages.jsonl", [])
     write_jsonl(folder / "examples.jsonl", examples)
     write_jsonl(folder / "dropped.jsonl", dropped)
@@ -99,13 +109,14 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
         "examples": len(examples), "train": counts["train"], "validation": counts["validation"],
         "test": counts["test"], "unlabelled": len(examples) - len(labelled) - outside, "out_of_scope": outside,
         "labels": len(labels), "personal_data": privacy.get("found", 0),
+        **({"weak": weak.data["labelled"]} if weak.data else {}),
         "dropped": len(dropped), "disjoint": "document" if grouped else "question", "language": task.language,
         "test_hash": digest(*sorted(example.id for example in labelled if example.split == "test")),
     }
     unread = int(documents.summary.get("documents", 0)) if documents is not None else 0
     write_label_card(folder, summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
                      conflicts=conflicts, rows=read, unread_documents=unread, seed=spec.seed, root=root,
-                     privacy=privacy)
+                     privacy=privacy, weak=weak.data)
     progress.say(f"  {len(labelled):,} labelled rows ({counts['train']:,} train, {counts['validation']:,} validation, "
                  f"{counts['test']:,} test), "
                  + (f"{len(labels):,} labels, " if labels else "") + f"{summary['unlabelled']:,} unlabelled, "

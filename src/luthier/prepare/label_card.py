@@ -31,11 +31,11 @@ _THUMB = 72
 def write_label_card(folder: Path, summary: Mapping[str, Any], *, task: Task, labels: Sequence[str],
                      examples: Sequence[Example], dropped: Sequence[Dropped], notes: Mapping[str, Mapping[str, Any]],
                      conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int, root: Path,
-                     privacy: Mapping[str, Any] | None = None) -> None:
+                     privacy: Mapping[str, Any] | None = None, weak: Mapping[str, Any] | None = None) -> None:
     """Write `card.json` and `card.html`."""
     data = label_card_data(summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
                            conflicts=conflicts, rows=rows, unread_documents=unread_documents, seed=seed,
-                           privacy=privacy)
+                           privacy=privacy, weak=weak)
     write_json(folder / "card.json", data)
     write_text(folder / "card.html", render(data, root))
 
@@ -43,7 +43,8 @@ def write_label_card(folder: Path, summary: Mapping[str, Any], *, task: Task, la
 def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[str], examples: Sequence[Example],
                     dropped: Sequence[Dropped], notes: Mapping[str, Mapping[str, Any]],
                     conflicts: Sequence[Mapping[str, Any]], rows: int, unread_documents: int, seed: int,
-                    privacy: Mapping[str, Any] | None = None) -> dict[str, Any]:
+                    privacy: Mapping[str, Any] | None = None, weak: Mapping[str, Any] | None = None
+                    ) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
     outside = Counter(example.split for example in examples if OUT_OF_SCOPE in example.tags)
     labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
@@ -62,8 +63,10 @@ def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[
         "conflicts": [dict(conflict) for conflict in conflicts[:_CONFLICTS]], "conflict_count": len(conflicts),
         "samples": _samples(labelled, labels, seed),
         "dropped_samples": _dropped_samples(dropped), "privacy": dict(privacy or {}),
+        "weak": dict(weak or {}),
     }
-    data["warnings"] = [*warnings(data, labelled, unread_documents), *privacy_warnings(data["privacy"])]
+    data["warnings"] = [*warnings(data, labelled, unread_documents), *privacy_warnings(data["privacy"]),
+                        *data["weak"].get("warnings", ())]
     return data
 
 

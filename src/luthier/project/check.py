@@ -191,10 +191,12 @@ def _misfits(project: Project) -> list[str]:
     stages that would refuse them are hours away."""
     from luthier.prepare.base import refuse_makers
     from luthier.prepare.label_build import refuse_settings
+    from luthier.prepare.weak.base import refuse_misfit
 
     spec = project.spec
     asked: list[tuple[str, Callable[[], object]]] = [
         ("prepare", lambda: refuse_makers(spec.task, spec.prepare.makers)),
+        ("prepare", lambda: refuse_misfit(spec.task, spec.prepare.weak)),
         ("train", lambda: spec.train.refuse_misfits(spec.task))]
     if spec.task.labelled:
         asked += [("prepare", lambda: refuse_settings(spec.prepare)), ("adapt", lambda: _refuse_model(project))]

@@ -98,14 +98,16 @@ def seams() -> list[Any]:
     from luthier.evaluate.base import METRICS
     from luthier.evaluate.labels.metrics import LABEL_METRICS
     from luthier.ingest.base import READERS
+    from luthier.ingest.ocr.base import OCR_ENGINES
     from luthier.prepare.base import MAKERS
     from luthier.prepare.formats.base import FORMATS
+    from luthier.prepare.weak.base import LABELERS
     from luthier.train.base import AUGMENTS, KEEPS, LOSSES, MIXES, PLANS, REGULARIZERS, STRATEGIES
     from luthier.train.blends import BLENDS
     from luthier.tune.base import PRUNERS, SEARCHERS
 
-    return [READERS, MAKERS, METHODS, PLANS, LOSSES, AUGMENTS, MIXES, STRATEGIES, KEEPS, REGULARIZERS, BLENDS,
-            SEARCHERS, PRUNERS, METRICS, LABEL_METRICS, FORMATS]
+    return [READERS, OCR_ENGINES, MAKERS, METHODS, PLANS, LOSSES, AUGMENTS, MIXES, STRATEGIES, KEEPS, REGULARIZERS,
+            BLENDS, SEARCHERS, PRUNERS, METRICS, LABEL_METRICS, FORMATS, LABELERS]
 
 
 def _releases(project: Project) -> tuple[list[dict[str, Any]], str]:
@@ -128,6 +130,20 @@ def _release(project: Project) -> tuple[dict[str, Any], str]:
     return data, card.read_text("utf-8").rstrip() if card.is_file() else outline(data)
 
 
+def _pictures(ocr: Mapping[str, Any]) -> str:
+    """What text recognition did, for the headline of ingest."""
+    if not ocr:
+        return ""
+    said = f"; {ocr['pages']} page{'s' * (ocr['pages'] != 1)} read from pictures"
+    said += f", {ocr['failed']} failed" if ocr["failed"] else ""
+    said += f", {ocr['in_doubt']} of {ocr['lines']:,} lines wait for review" if ocr["in_doubt"] else ""
+    rate = ocr["error_rate"].get("all")
+    if rate:
+        between = f" ({rate['interval'][0]:.1%}–{rate['interval'][1]:.1%})" if "interval" in rate else ""
+        said += f"; character error rate of {rate['lines']} corrected lines {rate['cer']:.1%}{between}"
+    return said
+
+
 def headline(done: Done, project: Project) -> str:
     """What a stage made, in one line."""
     summary: Mapping[str, Any] = done.artifact.summary if done.artifact else {}
@@ -135,7 +151,7 @@ def headline(done: Done, project: Project) -> str:
         aside = sum(summary.get("set_aside", {}).values())
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.get("set_aside", {}).items()))
         return f"{summary['documents']} documents, {summary['words']:,} words" + (
-            f"; {aside} set aside: {reasons}" if aside else "")
+            f"; {aside} set aside: {reasons}" if aside else "") + _pictures(summary.get("ocr", {}))
     if done.stage == "prepare" and "labels" in summary:
         aside = f", {summary['unlabelled']:,} unlabelled" if summary["unlabelled"] else ""
         aside += f", {summary['out_of_scope']:,} of none of the classes" if summary.get("out_of_scope") else ""
