@@ -201,6 +201,7 @@ def compared(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1, help="the first seed; the strengths' grid was laid around 0's")
     parser.add_argument("--small", action="store_true", help="few rows, to see that it runs")
     parser.add_argument("--only", default="", help="methods, by commas")
     told = parser.parse_args()
@@ -211,7 +212,7 @@ def main() -> None:
     began = common.cpu_seconds()
     strengths = chosen_strengths(Setup(CHOOSE, sizes), [method for method in wanted if method in STRENGTHS])
     runs: dict[str, list[dict[str, Any]]] = {method: [] for method in wanted}
-    for seed in range(told.seeds):
+    for seed in range(told.first, told.first + told.seeds):
         setup = Setup(seed, sizes)
         for method in wanted:
             found = setup.run(method, strengths[method]["best"] if method in strengths else None)
@@ -231,7 +232,7 @@ def main() -> None:
     print(f"{common.cpu_seconds() - began:.0f} CPU s in all")
     if not told.small and not told.only:
         path = common.save("forget_fashion", {
-            "tasks": TASKS, "rows": sizes, "network": "784-256-256-10", "training": BASE.dump(), "seeds": told.seeds,
+            "tasks": TASKS, "rows": sizes, "network": "784-256-256-10", "training": BASE.dump(), "seeds": [*range(told.first, told.first + told.seeds)],
             "strengths": strengths, "methods": report, "runs": runs, "cpu_s": round(common.cpu_seconds() - began, 1),
             "machine": common.machine()})
         print(f"saved {path}")

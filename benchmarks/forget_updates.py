@@ -41,8 +41,9 @@ SETTINGS = (
     "train.checkpoint_every_s=2", "release.system=tuned", "release.gate.beats=null",
     "evaluate.labels.systems=[majority, tuned]", "evaluate.labels.latency_rows=0", "evaluate.bootstrap_samples=500",
     "watch.settle_s=0", "watch.poll_s=0.2", "watch.retry_s=0.2", "watch.retries=50", "watch.gate.unsure=promote",
-    "watch.gate.max_loss=0.03",
+    "watch.gate.max_loss=0.03", "watch.least_past=2000",
 )
+"""All past rows are replayed: on cached features that costs a second."""
 FIRST, MONTHLY, TRAIN, TEST = 20, 3, 24, 12
 WITHDRAWN, CHANGED, POISONED = 4, 6, 8
 OLD_LABEL, NEW_LABEL = "pin_change", "account_security"

@@ -35,7 +35,7 @@ def recipes(epochs: int) -> dict[str, tuple[bool, Train]]:
         "gradual": (True, Train(plan=Gradual(every=epochs / (2 * groups), divide_by=1.3, lowest=1), epochs=epochs,
                                 learning_rate=1e-3)),
         "full": (True, Train(plan=Discriminative(divide_by=1.3), epochs=epochs, learning_rate=1e-3)),
-        "scratch": (False, Train(plan=All(), epochs=3 * epochs, learning_rate=1e-3, patience=6)),
+        "scratch": (False, Train(plan=All(), epochs=3 * epochs, learning_rate=1e-3, patience=0)),
     }
 
 
