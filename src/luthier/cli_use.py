@@ -1,4 +1,4 @@
-"""The commands that use a model: `label`, `serve`, `chat` and `predict`."""
+"""The commands that use a model: `label`, `weak`, `serve`, `chat` and `predict`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def label(
         return
     if ask:
         typer.echo("this is no terminal to ask in; the rows are only written down", err=True)
+    show(found.data(), as_json, found.text())
+
+
+def weak(project: ProjectDir = HERE, settings: Settings = None, as_json: Json = False) -> None:
+    """Show what each source of weak labels (prepare.weak) says, how right it is, and where sources disagree."""
+    from luthier.project.weak import weak as look
+
+    found = look(open_project(project, settings), progress=progress_of(as_json))
     show(found.data(), as_json, found.text())
 
 
@@ -115,5 +123,5 @@ def predict(
 
 def add_commands(app: typer.Typer) -> None:
     """Put the commands into the app."""
-    for command in (label, serve, chat, predict):
+    for command in (label, weak, serve, chat, predict):
         app.command(rich_help_panel="Use")(command)
