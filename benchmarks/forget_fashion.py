@@ -232,8 +232,9 @@ def main() -> None:
     print(f"{common.cpu_seconds() - began:.0f} CPU s in all")
     if not told.small and not told.only:
         path = common.save("forget_fashion", {
-            "tasks": TASKS, "rows": sizes, "network": "784-256-256-10", "training": BASE.dump(), "seeds": [*range(told.first, told.first + told.seeds)],
-            "strengths": strengths, "methods": report, "runs": runs, "cpu_s": round(common.cpu_seconds() - began, 1),
+            "tasks": TASKS, "rows": sizes, "network": "784-256-256-10", "training": BASE.dump(),
+            "seeds": [*range(told.first, told.first + told.seeds)], "strengths": strengths, "methods": report,
+            "runs": runs, "cpu_s": round(common.cpu_seconds() - began, 1),
             "machine": common.machine()})
         print(f"saved {path}")
 
