@@ -22,6 +22,7 @@ from luthier.cli_options import HERE, Json, ProjectDir, Settings
 from luthier.cli_options import open_project as _open
 from luthier.cli_options import progress_of as _progress
 from luthier.cli_options import show as _print
+from luthier.cli_review import add_commands as add_review
 from luthier.cli_updates import add_commands as add_updates
 from luthier.cli_use import add_commands as add_use
 from luthier.errors import LuthierError, UsageError
@@ -233,6 +234,7 @@ def release(
 
 
 add_use(app)
+add_review(app)
 add_data(app)
 
 

@@ -125,12 +125,12 @@ class Running:
 def running(release: Path, spec, root: Path, *, wait: bool = True, follow: bool = False):
     import uvicorn
 
-    from luthier.serve.base import _listen, create_app
+    from luthier.serve.base import create_app, listen
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LUTHIER_API_KEY", KEY)
         app = create_app(release, spec, root=root, follow=follow)
-    listener = _listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -67,6 +67,22 @@ def collect(sources: Sequence[Path], spec: Ingest) -> Found:
     return found
 
 
+def locate(name: str, sources: Sequence[Path]) -> Path | None:
+    """The file that `collect` gave this name; None if it is not there, or would lie outside of its source."""
+    taken: set[str] = set()
+    for source in sources:
+        folder = source.is_dir()
+        prefix = _prefix(source, taken) if len(sources) > 1 and folder else ""
+        if not folder:
+            if _unique(source.name, taken) == name and source.is_file():
+                return source
+        elif name.startswith(prefix):
+            path = source / name[len(prefix):]
+            if path.is_file() and _inside(path, source):
+                return path
+    return None
+
+
 def _printable(name: str) -> str:
     """A name whose bytes are not UTF-8, written so that it can be stored and shown: `caf\\xe9.txt`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

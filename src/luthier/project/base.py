@@ -29,6 +29,7 @@ from luthier.progress import Progress, Silent
 from luthier.project.protection import Protection, refuse_kept
 from luthier.project.updates import Watch
 from luthier.release.base import Release
+from luthier.review.base import Review
 from luthier.serve.base import Serve
 from luthier.spec import Spec, load_yaml
 from luthier.store import Artifact, Store, tell_disk_trouble, write_json
@@ -67,6 +68,8 @@ class ProjectSpec(Spec):
     """The frozen test, the comparison and the verdict."""
     release: Release = Release()
     """The gate that a model passes before it is served."""
+    review: Review = Review()
+    """The page on which people decide what the stages are unsure of, run by `luthier review`."""
     serve: Serve = Serve()
     """The server."""
     watch: Watch = Watch()

@@ -133,7 +133,7 @@ def serve(release: Path, spec: Serve | None = None, *, root: Path | None = None,
     uvicorn = need("uvicorn", extra="serve")
     root = root or Path.cwd()
     spec = spec or Serve()
-    with contextlib.closing(_listen(spec.host, spec.port)) as listener:
+    with contextlib.closing(listen(spec.host, spec.port)) as listener:
         key, fresh = (None, False) if spec.no_key else _key(spec, root)
         app = create_app(release, spec, root=root, follow=follow)
         server = uvicorn.Server(uvicorn.Config(
@@ -142,7 +142,7 @@ def serve(release: Path, spec: Serve | None = None, *, root: Path | None = None,
         ))
         app.state.service.on_failure = lambda: setattr(server, "should_exit", True)
         _greet(listener, spec, root, app.state.service, key if fresh else None, follow=follow)
-        with _quiet_signals():
+        with quiet_signals():
             server.run(sockets=[listener])
     if app.state.service.failure is not None:
         raise app.state.service.failure
@@ -154,13 +154,14 @@ def _key(spec: Serve, root: Path) -> tuple[str, bool]:
     return find_key(root / STATE, spec.api_key_env)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, section: str = "serve") -> socket.socket:
+    """A socket that listens; ServeError, naming the section of the project file, where it cannot."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
                                                                  flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ServeError(f"cannot listen on host '{host}': {error.strerror or error}; check serve.host") from None
+        raise ServeError(f"cannot listen on host '{host}': {error.strerror or error}; check {section}.host") from None
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,9 +171,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ServeError(f"port {port} on {host} is taken by another program; choose another with --port or "
-                             "serve.port (0 takes a free one)") from None
-        raise ServeError(f"cannot listen on {host}, port {port}: {error.strerror or error}; check serve.host and "
-                         "serve.port") from None
+                             f"{section}.port (0 takes a free one)") from None
+        raise ServeError(f"cannot listen on {host}, port {port}: {error.strerror or error}; check {section}.host and "
+                         f"{section}.port") from None
     return listener
 
 
@@ -202,7 +203,7 @@ def _greet(listener: socket.socket, spec: Serve, root: Path, service, key: str |
 
 
 @contextlib.contextmanager
-def _quiet_signals() -> Iterator[None]:
+def quiet_signals() -> Iterator[None]:
     """uvicorn raises the signal that stopped it again after its clean shutdown; that one shall not kill us."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -33,16 +33,16 @@ HEADERS = {
 }
 
 
-def find_key(state: Path, env: str) -> tuple[str, bool]:
+def find_key(state: Path, env: str, name: str = KEY_FILE) -> tuple[str, bool]:
     """The API key, and whether it was generated now.
 
-    The environment variable `env` wins; else the key file in the project's state folder, generated at the first
+    The environment variable `env` wins; else the key file `name` in the project's state folder, generated at the first
     start, readable by its owner alone.
     """
     told = os.environ.get(env, "").strip()
     if told:
         return told, False
-    file = state / KEY_FILE
+    file = state / name
     try:
         state.mkdir(parents=True, exist_ok=True)
         try:

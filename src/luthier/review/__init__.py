@@ -1,0 +1,1 @@
+"""Review: a person looks at what the stages are unsure of, and decides."""
