@@ -31,8 +31,8 @@ class Pairs(Spec):
     """Read question–answer pairs and conversations from a file or folder of the user's."""
 
     path: str = Field(min_length=1)
-    """File or folder, relative to the project folder: JSON Lines, JSON, CSV, TSV, Parquet, or a Hugging Face dataset
-    folder (the last two need the extra `datasets`)."""
+    """File or folder, relative to the project folder: JSON Lines, JSON, CSV, TSV (these also as .gz), Parquet, or a
+    Hugging Face dataset folder (the last two need the extra `datasets`)."""
     format: Literal["auto", "openai", "sharegpt", "alpaca", "columns"] = "auto"
     """`openai`: messages with role and content; `sharegpt`: conversations with from and value; `alpaca`: instruction,
     input, output; `columns`: a question and an answer column. `auto` looks at the first rows and says what it found."""
@@ -97,8 +97,9 @@ class Pairs(Spec):
                     yield drop(row.where, self.kind, "duplicate", "the same row stands earlier", example.question)
                     continue
                 seen.add(twin)
-                known = asked.setdefault(key(example.question), example.target or "")
-                counts["same_question_other_answer"] += known != example.target and len(example.input) <= 2
+                told = digest(example.target or "")  # digests: a file may be larger than memory
+                known = asked.setdefault(digest(key(example.question)), told)
+                counts["same_question_other_answer"] += known != told and len(example.input) <= 2
                 counts["kept"] += 1
                 made.append(example)
                 if not self.strict:
