@@ -34,11 +34,15 @@ class Span:
     page: int | None = None
     """1-based page (PDF), slide (PPTX) or sheet (XLSX); None where the format has none."""
     box: tuple[float, float, float, float] | None = None
-    """x0, top, x1, bottom in PDF points from the page's top left corner."""
+    """x0, top, x1, bottom from the page's top left corner: PDF points, or pixels for image files."""
     line: int | None = None
     """1-based first line in the source file, for line-based formats."""
     confidence: float = 1.0
     """The reader's own certainty, 0 to 1; 1 for a digital text layer."""
+    hand: bool = False
+    """Written by hand, as far as text recognition can tell."""
+    doubt: Literal["", "low-confidence", "unread-handwriting"] = ""
+    """Why `prepare` leaves this span out until a person has looked at it; empty for text that may be used."""
 
 
 @dataclass(frozen=True, kw_only=True)

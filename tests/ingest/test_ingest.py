@@ -13,6 +13,8 @@ import pytest
 
 from luthier.errors import DataError, MissingExtra, SpecError, UsageError
 from luthier.ingest.base import READERS, Ingest, ingest, read_documents, read_set_aside
+from luthier.ingest.ocr.base import Ocr
+from luthier.ingest.ocr.off import Off
 from luthier.progress import Silent
 from luthier.spec import load_yaml, parse
 from luthier.store import Store
@@ -153,7 +155,7 @@ def _bad_files(root, make_pdf, flow):
     (root / "broken.json").write_text("{")
     return {"locked.pdf": "encrypted", "cut.pdf": "corrupt", "scan.pdf": "no-text-layer", "empty.txt": "empty",
             "blank.txt": "empty", "noise.bin": "unknown-format", "noise.txt": "unknown-format", "named.docx": "corrupt",
-            "large.txt": "too-large", "old.doc": "unsupported", "locked.docx": "encrypted", "photo.png": "unsupported",
+            "large.txt": "too-large", "old.doc": "unsupported", "locked.docx": "encrypted", "photo.png": "no-text-layer",
             "bomb.docx": "zip-bomb", "plain.zip": "unsupported", "laughs.xml": "unsafe-xml", "good.pdf": "duplicate",
             "broken.json": "corrupt"}
 
@@ -163,7 +165,7 @@ def test_every_bad_file_is_set_aside_with_its_reason_and_stops_nobody(folder, st
     (folder / ".DS_Store").write_bytes(b"x")
     (folder / "~$letter.docx").write_bytes(b"x")
     progress = Counting()
-    made = ingest([folder], Ingest(max_mb=1), store=store, progress=progress)
+    made = ingest([folder], Ingest(max_mb=1, ocr=Ocr(engine=Off())), store=store, progress=progress)
     asides = read_set_aside(made)
     assert {a.path: a.reason for a in asides} == reasons
     assert all(a.detail for a in asides)
@@ -313,7 +315,7 @@ def test_wrong_sources_and_useless_folders_say_what_to_do(folder, store, tmp_pat
         ingest([empty], store=store)
     (empty / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)
     (empty / "b.txt").write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of the 2 files .* 1 empty \(b.txt\).*1 unsupported \(a.png\): save"):
+    with pytest.raises(DataError, match=r"none of the 2 files .* 1 corrupt \(a.png\): open.*1 empty \(b.txt\)"):
         ingest([empty], store=store)
 
 

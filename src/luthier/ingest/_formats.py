@@ -6,11 +6,6 @@ from luthier.ingest.base import Refused, Source
 
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"{\\rtf", "unsupported", "RTF: save it as DOCX"),
-    (b"\x89PNG", "unsupported", "an image: text recognition is not part of this version"),
-    (b"\xff\xd8\xff", "unsupported", "an image: text recognition is not part of this version"),
-    (b"GIF8", "unsupported", "an image: text recognition is not part of this version"),
-    (b"II*\x00", "unsupported", "an image: text recognition is not part of this version"),
-    (b"MM\x00*", "unsupported", "an image: text recognition is not part of this version"),
     (b"\x1f\x8b", "unsupported", "a gzip archive: unpack it"),
     (b"BZh", "unsupported", "a bzip2 archive: unpack it"),
     (b"\xfd7zXZ", "unsupported", "an xz archive: unpack it"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,14 @@ class Limits:
     max_unpacked_mb: float
     min_words: int
     bad_pages: Literal["keep", "drop"]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a reader that has pictures of its pages may leave to text recognition."""
+
+    ocr: Literal["on", "off", "missing"] = "off"
+    max_megapixels: float = 100
 
 
 Portable = tuple[str, dict[str, Any], str | None]
@@ -53,29 +61,50 @@ def _load(readers: tuple[Portable, ...]) -> list[Any]:
 _loaded: dict[int, tuple[Any, list[Any]]] = {}
 
 
-def read_file(readers: tuple[Portable, ...], limits: Limits, file: File) -> dict[str, Any]:
-    """A record as it is cached: kind, and either documents (JSON lines), words, pages, warnings, or reason, detail."""
-    if id(readers) not in _loaded:  # once per worker: the argument is the same object for every file
+def load_readers(readers: tuple[Portable, ...]) -> list[Any]:
+    """The readers, made once for each worker: the argument is the same object for every item."""
+    if id(readers) not in _loaded:
         _loaded[id(readers)] = (readers, _load(readers))
+    return _loaded[id(readers)][1]
+
+
+def source_of(file: File, limits: Limits, pictures: Pictures) -> Source:
+    """The file as a reader sees it. Raises Refused when it is not the one that was found, OSError when it is gone."""
+    about = os.stat(file.path)
+    if (about.st_size, about.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise Refused("changed", "the file changed while the folder was read; run again")
+    with open(file.path, "rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    return Source(path=Path(file.path), name=file.name, sha256=file.sha256, head=head, max_pages=limits.max_pages,
+                  max_unpacked_mb=limits.max_unpacked_mb, ocr=pictures.ocr, max_megapixels=pictures.max_megapixels)
+
+
+def read_file(readers: tuple[Portable, ...], limits: Limits, pictures: Pictures, file: File) -> dict[str, Any]:
+    """A record as it is cached: kind, and either documents (JSON lines), words, pages, warnings, or reason, detail.
+
+    `wanted` lists the pages that are left to text recognition, each with the number of its `document`.
+    """
     kind = ""
+    wanted: list[dict[str, Any]] = []
     try:
-        about = os.stat(file.path)
-        if (about.st_size, about.st_mtime_ns) != (file.size, file.mtime_ns):
-            raise Refused("changed", "the file changed while the folder was read; run again")
-        with open(file.path, "rb") as opened:
-            head = opened.read(HEAD_BYTES)
-        source = Source(path=Path(file.path), name=file.name, sha256=file.sha256, head=head,
-                        max_pages=limits.max_pages, max_unpacked_mb=limits.max_unpacked_mb)
-        reader = choose(source, _loaded[id(readers)][1])
+        source = source_of(file, limits, pictures)
+        reader = choose(source, load_readers(readers))
         kind = reader.kind
-        documents = [_judged(document, limits) for document in reader.read(source)]
+        documents = []
+        for number, document in enumerate(reader.read(source)):
+            wanted += [{"document": number, **page} for page in document.meta.get("ocr_wanted", ())]
+            meta = {key: value for key, value in document.meta.items() if key != "ocr_wanted"}
+            left = {page["page"] for page in document.meta.get("ocr_wanted", ())}
+            documents.append(_judged(replace(document, meta=meta), limits, left))
         words = sum(len(span.text.split()) for document in documents for span in document.spans)
-        if words < limits.min_words:
+        if words < limits.min_words and not wanted:
             dropped = any(document.meta.get("pages_dropped") for document in documents)
             raise Refused("empty", "every page was dropped as garbled" if dropped else
                           "no text found" if not words else f"only {words} words")
     except Refused as refused:
         return {"kind": kind, "reason": refused.reason, "detail": refused.detail}
+    except RecursionError:
+        return {"kind": kind, "reason": "corrupt", "detail": "nested too deeply"}
     except ImportError as error:
         return {"kind": "", "missing": (error.name or str(error)).partition(".")[0]}
     except PermissionError as error:
@@ -86,6 +115,7 @@ def read_file(readers: tuple[Portable, ...], limits: Limits, file: File) -> dict
         "words": words,
         "pages": sum(document.meta.get("pages", 0) for document in documents),
         "warnings": sum(len(document.meta.get("page_warnings", ())) for document in documents),
+        **({"wanted": wanted} if wanted else {}),
     }
 
 
@@ -100,8 +130,11 @@ def choose(source: Source, readers: Iterable[Any]) -> Any:
     return reader
 
 
-def _judged(document: Document, limits: Limits) -> Document:
-    """The document with warnings on the pages whose text looks wrong, and without those pages if so wished."""
+def _judged(document: Document, limits: Limits, left: Collection[int] = ()) -> Document:
+    """The document with warnings on the pages whose text looks wrong, and without those pages if so wished.
+
+    Pages `left` to text recognition are dropped later, if that does no better.
+    """
     pages: dict[int | None, list[str]] = {}
     for span in document.spans:
         if span.kind != "code":
@@ -115,6 +148,7 @@ def _judged(document: Document, limits: Limits) -> Document:
     spans = document.spans
     if limits.bad_pages == "drop":
         bad = {warning["page"] for warning in warnings if warning["warning"] in ("garbled", "glued-words")}
+        bad -= set(left)
         spans = tuple(span for span in spans if span.page not in bad)
         if bad:
             meta["pages_dropped"] = sorted(page or 0 for page in bad)

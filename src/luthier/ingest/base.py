@@ -14,21 +14,27 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
 from luthier.errors import DataError, MissingExtra
 from luthier.executors import Executor, Failure, Local
 from luthier.ingest.forgotten import REASON, Forgotten
+from luthier.ingest.ocr.base import Ocr
 from luthier.plugins import Seam
 from luthier.progress import Progress, Silent
+from luthier.queues import Decided
 from luthier.spec import Spec
 from luthier.store import Artifact, Store, canonical
-from luthier.types import Document, SetAside, Span, decode_document, digest, read_jsonl, write_jsonl
+from luthier.types import Document, SetAside, Span, decode_document, digest, encode, read_jsonl, write_jsonl
+
+if TYPE_CHECKING:
+    from luthier.ingest.ocr.corrections import Corrections
+    from luthier.ingest.ocr.merge import Tally
 
 READERS = Seam("reader", package="luthier.ingest")
-VERSION = 1
+VERSION = 2
 """Raised when what this package makes of the same files changes, beyond what a reader's own version tells."""
 
 NO, MAYBE, LIKELY, SURE = 0, 1, 2, 3
@@ -58,6 +64,11 @@ class Source:
     """Read no more pages, slides or sheets than this; None reads all."""
     max_unpacked_mb: float = 1000
     """What an archive may hold, unpacked (MB)."""
+    ocr: Literal["on", "off", "missing"] = "off"
+    """Whether pages may be left to text recognition: a reader with `picture` then lists them in its document's
+    `meta["ocr_wanted"]` as {page, why}; `missing`: wanted, but nothing that reads is installed."""
+    max_megapixels: float = 100
+    """What a picture may have (millions of pixels)."""
 
     @property
     def suffix(self) -> str:
@@ -141,6 +152,8 @@ class Ingest(Spec):
     """Most memory for reading one file (MiB)."""
     workers: int = Field(default=0, ge=0)
     """Files read at the same time; 0 is one per processor."""
+    ocr: Ocr = Field(default_factory=Ocr)
+    """Text recognition, for images and for PDF pages without usable text."""
     readers: tuple[Annotated[Reader, READERS], ...] = ()
     """Readers with options of your own, and your own readers; the built-in ones are always there."""
 
@@ -149,20 +162,24 @@ _NOTHING = Forgotten()
 
 
 def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: Store,
-           progress: Progress | None = None, executor: Executor | None = None, forgotten: Forgotten = _NOTHING
-           ) -> Artifact:
+           progress: Progress | None = None, executor: Executor | None = None, forgotten: Forgotten = _NOTHING,
+           corrections: Sequence[Decided] = ()) -> Artifact:
     """Read every file below `sources` into documents; the artifact holds documents.jsonl and set_aside.jsonl.
 
     Documents that are `forgotten` are set aside unread. The summary counts documents, set_aside {reason: n}, ignored,
-    words, pages, page_warnings and readers {kind: n}.
+    words, pages, page_warnings, readers {kind: n}, and ocr where pictures were read (`ocr.run.summary_of`). Lines of
+    pictures that need a person are in review.jsonl; `corrections` is what people decided about such lines before.
     A changed file alone is read again; the same files are a cache hit that opens no parser. Raises UsageError for a
     source that does not exist, DataError when not one file can be used (no sources at all, for a project that learns
     from pairs only, is no error), MissingExtra when a reader's library is not
     installed.
     """
     from luthier.ingest._files import collect
+    from luthier.ingest.ocr.corrections import Corrections
+    from luthier.ingest.ocr.run import summary_of, write_tally
 
     spec, progress = spec or Ingest(), progress or Silent()
+    decided = Corrections(corrections)
     found = collect([Path(source) for source in sources], spec)
     for file in [file for file in found.files if forgotten.document(file.name, file.sha256)]:
         found.files.remove(file)
@@ -173,10 +190,13 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
     plain = spec.dump()
     for name in ("sources", "include", "exclude", "workers"):  # seen in the inputs, or without effect on the result
         del plain[name]
+    # What else the result depends on; not among the inputs, where every name is a file's.
+    plain["reads_with"] = spec.ocr.identity() if spec.ocr.wanted else ""
+    plain["corrections"] = digest(*sorted(map(encode, decided.by_id.values()))) if decided else ""
     plain["readers"] = [{**reader.dump(), "version": reader.version} for reader in readers.values()]
 
     def make(folder: Path) -> dict[str, Any]:
-        records, asides = _read_all(found.files, spec, readers, store, progress, executor or Local(spec.workers))
+        records, asides, tally = _read_all(found.files, spec, readers, store, progress, executor, decided)
         asides = sorted([*found.set_aside, *asides], key=lambda aside: aside.path)
         reasons = Counter(aside.reason for aside in asides)
         if sources and not records:
@@ -185,6 +205,7 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
             for record in records:
                 file.writelines(line + "\n" for line in record["documents"])
         write_jsonl(folder / "set_aside.jsonl", asides)
+        write_tally(folder, tally)
         return {
             "documents": sum(len(record["documents"]) for record in records),
             "set_aside": dict(sorted(reasons.items())),
@@ -193,6 +214,7 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
             "pages": sum(record["pages"] for record in records),
             "page_warnings": sum(record["warnings"] for record in records),
             "readers": dict(sorted(Counter(record["kind"] for record in records).items())),
+            **summary_of(tally, decided),
         }
 
     made = store.build("ingest", version=VERSION, spec=plain, inputs=inputs, make=make)
@@ -212,8 +234,7 @@ def read_files(sources: Sequence[str | Path], spec: Ingest | None = None, *, sto
 
     spec = spec or Ingest()
     found = collect([Path(source) for source in sources], spec)
-    records, asides = _read_all(found.files, spec, resolve_readers(spec), store, progress or Silent(),
-                                executor or Local(spec.workers))
+    records, asides, _ = _read_all(found.files, spec, resolve_readers(spec), store, progress or Silent(), executor)
     documents = [decode_document(json.loads(line)) for record in records for line in record["documents"]]
     return documents, sorted([*found.set_aside, *asides], key=lambda aside: aside.path)
 
@@ -235,13 +256,19 @@ def resolve_readers(spec: Ingest) -> dict[str, Any]:
 
 
 def _read_all(files: Sequence[Any], spec: Ingest, readers: Mapping[str, Any], store: Store, progress: Progress,
-              executor: Executor) -> tuple[list[dict[str, Any]], list[SetAside]]:
-    """Records of the usable files in order, and the others; what the cache knows is not read again."""
-    from luthier.ingest._read import Limits, portable, read_file
+              executor: Executor | None, decided: Corrections | None = None
+              ) -> tuple[list[dict[str, Any]], list[SetAside], Tally]:
+    """Records of the usable files in order, the others, and what text recognition did; what the cache knows is not
+    read again."""
+    from luthier.ingest._read import Limits, Pictures, portable, read_file
+    from luthier.ingest.ocr.corrections import Corrections
+    from luthier.ingest.ocr.run import recognise
 
     cache = store.cache("ingest")
     limits = Limits(max_pages=spec.max_pages, max_unpacked_mb=spec.max_unpacked_mb, min_words=spec.min_words,
                     bad_pages=spec.bad_pages)
+    state = "off" if not spec.ocr.wanted else "on" if spec.ocr.identity() else "missing"
+    pictures = Pictures(ocr=state, max_megapixels=spec.ocr.max_megapixels)
     # Which reader a file gets depends on the set of readers; what it makes of it on that reader alone.
     table = canonical({kind: reader.version for kind, reader in readers.items()})
     rules = canonical([VERSION, vars(limits)])
@@ -251,7 +278,7 @@ def _read_all(files: Sequence[Any], spec: Ingest, readers: Mapping[str, Any], st
 
     def record_key(file: Any, kind: str) -> str:
         reader = readers[kind]
-        mine = canonical([reader.dump(), reader.version])
+        mine = canonical([reader.dump(), reader.version, *([vars(pictures)] if hasattr(reader, "picture") else [])])
         return digest("record", rules, mine, file.sha256, file.name, length=40)
 
     records: dict[str, dict[str, Any]] = {}
@@ -263,9 +290,10 @@ def _read_all(files: Sequence[Any], spec: Ingest, readers: Mapping[str, Any], st
             fresh.append(file)
         else:
             records[file.name] = json.loads(known)
-    work = functools.partial(read_file, portable(readers.values()), limits)
+    work = functools.partial(read_file, portable(readers.values()), limits, pictures)
     with progress.track("ingest", len(files), unit="files", done=len(files) - len(fresh)) as bar:
-        results = executor.map(work, fresh, timeout_s=spec.timeout_s, memory_mb=spec.memory_mb) if fresh else ()
+        mapped = (executor or Local(spec.workers)).map
+        results = mapped(work, fresh, timeout_s=spec.timeout_s, memory_mb=spec.memory_mb) if fresh else ()
         for file, result in results:
             bar.advance(1)
             if isinstance(result, Failure):
@@ -278,15 +306,19 @@ def _read_all(files: Sequence[Any], spec: Ingest, readers: Mapping[str, Any], st
             if result["kind"] and result.get("reason") != "changed":
                 cache.put(record_key(file, result["kind"]), json.dumps(result).encode())
                 cache.put(kind_key(file), result["kind"].encode())
+    tally = recognise(files, records, spec, readers, limits, pictures, decided or Corrections(), store=store,
+                      progress=progress, executor=executor)
     asides = [SetAside(path=name, reason=record["reason"], detail=record["detail"])
               for name, record in records.items() if "reason" in record]
-    return [records[file.name] for file in files if "reason" not in records[file.name]], asides
+    return [records[file.name] for file in files if "reason" not in records[file.name]], asides, tally
 
 
 ADVICE = {
     "encrypted": "save them without a password",
     "corrupt": "open them in their own program and save them again",
-    "no-text-layer": "scans need text recognition first",
+    "no-text-layer": "scans and images need text recognition: pip install 'luthier[ocr]', ingest.ocr.engine: auto",
+    "ocr-failed": "text recognition failed; the detail says why",
+    "too-many-pixels": "raise ingest.ocr.max_megapixels or make them smaller",
     "empty": "they hold no text",
     "too-large": "raise ingest.max_mb or split them",
     "unknown-format": "save them as PDF, DOCX, HTML, Markdown or text",
@@ -305,7 +337,7 @@ def _nothing_usable(sources: Sequence[str | Path], asides: Sequence[SetAside], i
     if not asides:
         left_out = f" ({ignored} hidden, temporary or excluded files were ignored)" if ignored else ""
         return (f"there are no documents in {where}{left_out}; put PDF, DOCX, PPTX, XLSX, HTML, Markdown, text, CSV, "
-                "JSON, XML or EML files there")
+                "JSON, XML, EML or image files there")
     groups: dict[str, list[str]] = {}
     for aside in asides:
         groups.setdefault(aside.reason, []).append(aside.path)

@@ -172,12 +172,14 @@ class Project:
         from luthier.ingest.base import ingest
         from luthier.ingest.forgotten import read_forgotten
         from luthier.prepare.base import prepare
+        from luthier.queues import read_decided
         from luthier.train.base import train
 
         sources = () if spec.task.labelled else spec.ingest.sources
         return {
             "ingest": lambda made: ingest([self.root / source for source in sources], spec.ingest,
-                                          forgotten=read_forgotten(self.root), **common),
+                                          forgotten=read_forgotten(self.root),
+                                          corrections=read_decided(self.root, "corrections"), **common),
             "prepare": lambda made: prepare(made["ingest"], spec.task, spec.prepare, rag=spec.rag,
                                             index=spec.index, **rooted),
             "index": lambda made: index(made["prepare"], spec.index, **rooted),
