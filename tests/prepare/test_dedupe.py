@@ -2,10 +2,15 @@
 
 import random
 import time
+import tracemalloc
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from luthier.prepare.dedupe import Dedupe, near_between, near_pairs
+from luthier.prepare.minhash import Sketches
+from luthier.prepare.shingle import runs_of
 from luthier.prepare.steps import Kept, StepContext
 from luthier.prepare.text import jaccard, shingles, words
 from luthier.task import Task
@@ -89,6 +94,80 @@ def test_near_duplicates_with_other_figures_stay_unless_asked():
     assert len(run([passage(LONG), passage(other, "b.md")], keep_other_figures=False)[0]) == 1
     kept, dropped = run([passage(LONG), passage(same_figures, "b.md")])
     assert len(kept) == 1 and dropped[0].reason == "near-duplicate" and kept[0].id in dropped[0].detail
+
+
+def test_short_passages_with_a_tenth_of_their_words_changed_are_found_and_templates_are_not():
+    rng = random.Random(3)
+    vocabulary = [f"word{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)}" for n in range(4000)]
+    base = corpus(rng, 1500, vocabulary, 50)
+    copies = [edited(rng, text, vocabulary, rng.randint(2, 5)) for text in base[:700]]  # 3 to 10 % of 50 words
+    found = near_pairs([*base, *copies], 0.5)
+    hit = sum(other == one + 1500 for one, other in found)
+    assert hit >= 0.99 * len(copies) and hit == len(found)
+    _, dropped = run([*(passage(text, "a.md", at) for at, text in enumerate(base)),
+                         *(passage(text, "b.md", at) for at, text in enumerate(copies))])
+    assert {d.reason for d in dropped} == {"near-duplicate"} and len(dropped) >= 0.99 * len(copies)
+
+
+CARE = ("People who have {0} should see a doctor once a year, and more often when the pain grows, since early "
+        "treatment of {0} in a hospital makes it likely that the patient walks again without any help after six weeks.")
+
+
+@pytest.mark.parametrize("other", [
+    CARE.format("sciatica"),  # another subject, named twice
+    CARE.format("gout").replace("should see", "should not see"),
+    CARE.format("gout").replace("a hospital", "Graz"),
+])
+def test_another_subject_or_a_negation_is_no_repeat_unless_asked(other):
+    first = CARE.format("gout").replace("a hospital", "Linz") if "Graz" in other else CARE.format("gout")
+    pair = [passage(first), passage(other, "b.md")]
+    assert len(run(pair)[0]) == 2
+    assert len(run(pair, keep_other_names=False, changed=0.2)[0]) == 1
+    edit = first.replace("more often", "sooner")
+    assert len(run([passage(first), passage(edit, "b.md")])[0]) == 1
+
+
+def test_a_word_of_the_heading_is_a_name():
+    one, other = CARE.format("gout").replace("doctor", "nurse"), CARE.format("gout")
+    pair = [passage(one), passage(other, "b.md")]
+    assert len(run(pair)[0]) == 1
+    headed = [replace(pair[0], heading=("What a nurse does",)), replace(pair[1], heading=("What a doctor does",))]
+    assert len(run(headed)[0]) == 2
+
+
+def test_far_more_than_the_memory_gives_the_same_pairs():
+    rng = random.Random(5)
+    vocabulary = [f"w{n}x" for n in range(3000)]
+    texts = corpus(rng, 3000, vocabulary, 30)
+    texts += [edited(rng, text, vocabulary, 1) for text in texts[:500]]
+
+    def peak(bound):
+        with Sketches(memory_mb=bound) as sketches:
+            tracemalloc.start()
+            sketches.add(iter(texts))
+            pairs = sketches.pairs(0.5)
+            used = tracemalloc.get_traced_memory()[1] / 2**20
+            tracemalloc.stop()
+            return pairs, used, sketches.spilled
+
+    roomy, _, on_disk = peak(512)
+    assert not on_disk and len(roomy) >= 500
+    tight, used, on_disk = peak(0.125)  # the sketches take 0.9 MiB, seven times as much
+    assert on_disk and tight == roomy
+    assert used < 4.5, f"{used:.1f} MiB"  # the working space of one batch; it does not grow with the texts
+
+
+def test_hashed_runs_are_those_of_the_words():
+    texts = ["", "One", "one TWO", "Über die Straße, 3²!", "a b c d a b c d", "x_1 y-2 … z", "\x00 nul\x00 a b c",
+             "٣ four ٥", "naïve café 12", "a b c d a b c d e"]
+    found = runs_of(texts)
+    assert np.diff(found.offsets).tolist() == [len(shingles(words(text), 3)) for text in texts]
+    sets = [set(found.flat[a:b].tolist()) for a, b in zip(found.offsets, found.offsets[1:])]
+    for a, one in enumerate(texts):
+        for b, other in enumerate(texts):
+            assert len(sets[a] & sets[b]) == len(shingles(words(one), 3) & shingles(words(other), 3))
+    figures = runs_of(["a 12 b 7", "7 then 12 and 12", "12", "none"]).figures
+    assert figures[0] == figures[1] != figures[2] and figures[3] == 0
 
 
 def test_switches():

@@ -1,30 +1,28 @@
 """Exact and near-duplicate passages: one of each is kept, the others are listed with the one they repeat.
 
-Candidates come from MinHash with banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3; library:
-rensa) over 3-word shingles at a low threshold, which finds nearly all; each candidate pair is then compared exactly
-by the Jaccard similarity of its shingle sets, so no pair is merged by a hash collision.
+`luthier.prepare.minhash` finds passages that share half of their 3-word shingles. Of templates filled in for two
+products, two states or two illnesses that is true as well, so a pair is merged only when few words differ and no
+name, number or negation is among them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from pydantic import Field
 
-from luthier.errors import need
+from luthier.prepare.minhash import Sketches
 from luthier.prepare.steps import Kept, StepContext
-from luthier.prepare.text import jaccard, normalise, shingles, words
+from luthier.prepare.text import normalise, words
 from luthier.spec import Spec
-from luthier.types import Dropped, Passage, digest
+from luthier.types import Dropped, Passage
 
-_SHINGLE = 3
-_HASHES = 128
-_BANDS = 32
-_CANDIDATE = 0.5
-
-_FIGURE = re.compile(r"\w*\d\w*")
+_MID_CAPITAL = re.compile(r"(?:(?<=[\w,;)'’\"]\s)|(?<=[-/(“„]))[^\W\d_a-z]\w*")
+NEGATIONS = frozenset("""no not nor never none neither cannot without unless except nicht kein keine keinen keiner
+    keinem keines nie niemals ohne außer ni jamais sans aucun aucune nunca sin non mai senza niet geen nooit""".split())
 
 
 class Dedupe(Spec):
@@ -32,94 +30,103 @@ class Dedupe(Spec):
 
     exact: bool = True
     """Drop passages whose words equal those of an earlier one (case, spacing and punctuation aside)."""
-    near: float | None = Field(default=0.8, ge=0.5, le=1)
-    """Drop passages whose 3-word shingles overlap this much (Jaccard) with an earlier one; null switches it off."""
+    near: float | None = Field(default=0.5, ge=0.5, le=1)
+    """Drop passages whose 3-word shingles overlap this much (Jaccard) with an earlier one, where `changed` allows it;
+    null switches it off. A copy with a tenth of its words replaced here and there still overlaps by a half."""
+    changed: float = Field(default=0.1, ge=0, lt=1)
+    """The largest share of its words that a near-duplicate may have changed, added or left out."""
     keep_other_figures: bool = True
     """Keep a near-duplicate that carries other numbers or codes: the data sheets of two products differ in nothing
     else, and the numbers are what people ask for."""
+    keep_other_names: bool = True
+    """Keep a near-duplicate in which another name stands (a capital inside a sentence, a word of its title or
+    headings, one word put for another twice), or that has a `not` more or less: it says something else."""
+    memory_mb: float = Field(default=512, ge=16)
+    """What the search for near-duplicates may hold in memory (MiB); what is more lies in a temporary folder."""
 
     def apply(self, items: Iterable[Passage], ctx: StepContext) -> Iterator[Kept[Passage] | Dropped]:
         """Yield the passages in their order; a drop's `detail` names the passage it repeats."""
         passages = sorted(items, key=lambda passage: (passage.path, passage.spans, passage.id))
-        first: dict[str, Passage] = {}
+        first: dict[bytes, Passage] = {}
         unique = []
         for passage in passages:
-            key = digest(normalise(passage.text), length=64)
+            said = normalise(passage.text).encode("utf-8", "surrogatepass")
+            key = hashlib.blake2b(said, digest_size=16).digest()
             if self.exact and key in first:
                 yield _dropped(passage, "exact-duplicate", first[key])
                 continue
             first.setdefault(key, passage)
             unique.append(passage)
-        repeats: dict[int, int] = {}
-        if self.near is not None and len(unique) > 1:
-            figures = [frozenset(_FIGURE.findall(passage.text.casefold())) for passage in unique]
-            for one, other in near_pairs([passage.text for passage in unique], self.near):
-                if one in repeats or other in repeats:  # `one` went already: its repeats are judged against the kept
-                    continue
-                if not self.keep_other_figures or figures[one] == figures[other]:
-                    repeats[other] = one
+        repeats = self._near(unique)
         for at, passage in enumerate(unique):
             if at in repeats:
                 yield _dropped(passage, "near-duplicate", unique[repeats[at]])
             else:
                 yield Kept(passage)
 
+    def _near(self, unique: Sequence[Passage]) -> dict[int, int]:
+        """Number of each passage that goes → number of the one that it repeats."""
+        repeats: dict[int, int] = {}
+        if self.near is None or len(unique) < 2:
+            return repeats
+        pairs = near_pairs((passage.text for passage in unique), self.near, same_figures=self.keep_other_figures,
+                           memory_mb=self.memory_mb)
+        for one, other in pairs:
+            if one in repeats or other in repeats:  # `one` went already: its repeats are judged against the kept
+                continue
+            if self.says_the_same(unique[one], unique[other]):
+                repeats[other] = one
+        return repeats
 
-def near_pairs(texts: Sequence[str], threshold: float) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, whose 3-word shingles have a Jaccard similarity of at least `threshold`, in order.
+    def says_the_same(self, one: Passage, other: Passage) -> bool:
+        """Whether what two passages with like shingles differ in is few words, and no name or negation."""
+        mine, yours = Counter(words(one.text)), Counter(words(other.text))
+        lost, new = mine - yours, yours - mine
+        if max(lost.total(), new.total()) > self.changed * max(mine.total(), yours.total()):
+            return False
+        if not self.keep_other_names:
+            return True
+        if not NEGATIONS.isdisjoint(lost) or not NEGATIONS.isdisjoint(new):
+            return False
+        if not lost or not new:
+            return True
+        if max(lost.values()) > 1 and max(new.values()) > 1:
+            return False
+        return _names(one).isdisjoint(lost) or _names(other).isdisjoint(new)
 
-    Measured on planted copies (docs/prepare.md). A threshold under 0.5 would miss pairs and raises ValueError.
-    """
-    found = []
-    index = _Candidates(threshold)
-    for at, text in enumerate(texts):
-        parts, sketch = index.sketch(text)
-        found.extend((before, at) for before, _ in index.near(parts, sketch))
-        index.add(at, parts, sketch)
-    return sorted(found)
 
-
-def near_between(texts: Sequence[str], others: Sequence[str], threshold: float) -> list[tuple[int, int, float]]:
-    """(i, j, Jaccard) of each text i with its nearest of `others`, where that is at least `threshold`."""
-    index = _Candidates(threshold)
-    for at, other in enumerate(others):
-        index.add(at, *index.sketch(other))
-    found = []
-    for at, text in enumerate(texts):
-        near = index.near(*index.sketch(text))
-        if near:
-            other, share = max(near, key=lambda pair: (pair[1], -pair[0]))
-            found.append((at, other, share))
+def _names(passage: Passage) -> set[str]:
+    """Words that name what a passage is about: with a capital inside a sentence, or in its title or headings."""
+    found = {word.casefold() for word in _MID_CAPITAL.findall(passage.text) if word[0].isupper()}
+    for head in (passage.title, *passage.heading):
+        found.update(words(head))
     return found
 
 
-class _Candidates:
-    """Banded MinHash in front of an exact comparison."""
+def near_pairs(texts: Iterable[str], threshold: float, *, same_figures: bool = False, memory_mb: float = 512
+               ) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, whose 3-word shingles have a Jaccard similarity of at least `threshold`, in order.
 
-    def __init__(self, threshold: float):
-        if threshold < _CANDIDATE:
-            raise ValueError(f"near-duplicates are searched from {_CANDIDATE} on, not {threshold}")
-        self._rensa = need("rensa", extra="index")
-        self._lsh = self._rensa.RMinHashLSH(threshold=_CANDIDATE, num_perm=_HASHES, num_bands=_BANDS)
-        self._sets: dict[int, set[str]] = {}
-        self._threshold = threshold
+    `same_figures`: only pairs whose words with a digit are the same. The texts may stream; what is held of them is
+    bounded by `memory_mb` (MiB), and more lies on disk meanwhile. Measured on planted copies (docs/clean.md). A
+    threshold under 0.5 would miss pairs and raises ValueError.
+    """
+    with Sketches(memory_mb=memory_mb) as sketches:
+        sketches.add(texts)
+        return [(pair.one, pair.other) for pair in sketches.pairs(threshold, same_figures=same_figures)]
 
-    def sketch(self, text: str) -> tuple[set[str], Any]:
-        parts = shingles(words(text), _SHINGLE)
-        sketch = self._rensa.RMinHash(num_perm=_HASHES, seed=42)
-        sketch.update(sorted(parts))
-        return parts, sketch
 
-    def add(self, at: int, parts: set[str], sketch: Any) -> None:
-        if parts:  # a text without words equals nothing
-            self._sets[at] = parts
-            self._lsh.insert(at, sketch)
-
-    def near(self, parts: set[str], sketch: Any) -> list[tuple[int, float]]:
-        if not parts:
-            return []
-        compared = ((at, jaccard(self._sets[at], parts)) for at in sorted(set(self._lsh.query(sketch))))
-        return [(at, share) for at, share in compared if share >= self._threshold]
+def near_between(texts: Sequence[str], others: Sequence[str], threshold: float, *, memory_mb: float = 512
+                 ) -> list[tuple[int, int, float]]:
+    """(i, j, Jaccard) of each text i with its nearest of `others`, where that is at least `threshold`."""
+    best: dict[int, tuple[float, int]] = {}
+    with Sketches(memory_mb=memory_mb) as sketches:
+        sketches.add(others)
+        sketches.add(texts)
+        for other, at, share in sketches.pairs(threshold, across=len(others)):
+            if at not in best or (share, -other) > (best[at][0], -best[at][1]):
+                best[at] = (share, other)
+    return [(at - len(others), other, share) for at, (share, other) in sorted(best.items())]
 
 
 def _dropped(passage: Passage, reason: str, kept: Passage) -> Dropped:

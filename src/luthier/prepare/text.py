@@ -7,10 +7,13 @@ import unicodedata
 from collections.abc import Sequence
 
 _WORD = re.compile(r"\w+", re.UNICODE)
+_PLAIN = "".join(chr(code).lower() if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128))
 
 
 def words(text: str) -> list[str]:
     """Case-folded words of the text in compatibility form; punctuation and white space are gone."""
+    if text.isascii():  # the same result, five times as fast
+        return text.translate(_PLAIN).split()
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
