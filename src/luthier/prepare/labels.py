@@ -33,8 +33,9 @@ def labels_of(example: Example) -> tuple[str, ...]:
 
 
 def file_of(where: str) -> str:
-    """The file in a row's place: `data.csv` of `data.csv:12`, `set/train` of `set/train, row 3`."""
-    return re.sub(r"(:\d+|, (?:\S+ )?row \d+)$", "", where)
+    """The file in a row's place: `data.csv` of `data.csv:12`, `set/train` of `set/train, row 3`, `val.json`
+    of `val.json, image 7, box 2 at 0,0,40,30`."""
+    return re.sub(r"(:\d+|, (?:\S+ )?row \d+|, image \S+?(?:, box \d+(?: at [\d,]+)?)?)$", "", where)
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:

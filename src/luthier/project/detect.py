@@ -14,6 +14,8 @@ from luthier.errors import DataError, UsageError
 from luthier.prepare.makers import _columns, _images, _rows
 from luthier.prepare.makers._labelled import class_files
 from luthier.prepare.makers._rows import Row, read_rows
+from luthier.prepare.makers.coco import is_coco, read_coco
+from luthier.prepare.makers.coco import split_of as coco_split
 from luthier.prepare.makers.conll import SUFFIXES as CONLL
 from luthier.prepare.makers.conll import sentences
 from luthier.prepare.makers.rows import Rows, columns_of
@@ -72,7 +74,7 @@ def detect(task: TaskType, path: Path, columns: Mapping[str, str]) -> Detected:
 
 def _others(task: TaskType) -> str:
     return {"classify": ", or a folder with one sub-folder of texts a class",
-            "image": ", an .npz archive, or a folder with one sub-folder of images a class",
+            "image": ", an .npz archive, COCO annotations, or a folder with one sub-folder of images a class",
             "tag": ", or CoNLL column files"}.get(task, "")
 
 
@@ -80,6 +82,8 @@ def _file(task: TaskType, path: Path, columns: Mapping[str, str]) -> Detected | 
     suffix = path.suffix.lower()
     if suffix == ".npz" and task == "image":
         return _npz(path)
+    if suffix == ".json" and task == "image" and is_coco(path):
+        raise DataError(f"{path.name} holds COCO annotations; name the folder that holds its images, too")
     if task == "tag" and suffix in CONLL and _is_conll(path):
         return _conll(path, [path])
     return _table(task, path, columns) if suffix in _TABLES else None
@@ -87,7 +91,7 @@ def _file(task: TaskType, path: Path, columns: Mapping[str, str]) -> Detected | 
 
 def _folder(task: TaskType, path: Path, columns: Mapping[str, str]) -> Detected | None:
     if task == "image":
-        return _image_folder(path, columns) or _one_npz(path) or _tables(task, path, columns)
+        return _coco(path) or _image_folder(path, columns) or _one_npz(path) or _tables(task, path, columns)
     if task == "tag":
         files = [file for file in sorted(path.rglob("*"))
                  if file.is_file() and file.suffix.lower() in CONLL and _is_conll(file)]
@@ -260,6 +264,33 @@ def _npz(path: Path) -> Detected:
                                          f"in {images} (labels in {labels})" for images, labels, _ in pairs)]
     splits = tuple(split for _, _, split in pairs if split)
     return Detected(kind="rows", fields={}, told=tuple(told), splits=splits)
+
+
+def _coco(path: Path) -> Detected | None:
+    """COCO annotation files with their images in one folder."""
+    found = [file for file in sorted(path.rglob("*.json")) if is_coco(file)]
+    if not found:
+        return None
+    names: Counter[str] = Counter()
+    several = pictures = 0
+    for file in found:
+        data = read_coco(file, file.name)
+        category = {one.get("id"): str(one.get("name", "")) for one in data["categories"]}
+        inside: dict[Any, set[str]] = {}
+        for one in data["annotations"]:
+            inside.setdefault(one.get("image_id"), set()).add(category.get(one.get("category_id"), "?"))
+        names.update(name for held in inside.values() for name in held)
+        several += sum(len(held) > 1 for held in inside.values())
+        pictures += len(data["images"])
+    told = [f"{', '.join(file.relative_to(path).as_posix() for file in found)}: {pictures:,} images; categories: "
+            + ", ".join(f"{name} ({count:,})" for name, count in names.most_common(5))]
+    if several:
+        told.append(f"{several:,} images have several categories and would be left out; the maker's field `several` "
+                    "takes the largest or commonest, or makes every box an example (crop)")
+    splits = tuple(sorted({split for file in found if (split := coco_split(file))}))
+    if splits:
+        told.append(f"its own split is kept: {', '.join(splits)}")
+    return Detected(kind="coco", fields={"several": "drop"} if several else {}, told=tuple(told), splits=splits)
 
 
 def _image_folder(path: Path, columns: Mapping[str, str]) -> Detected | None:
