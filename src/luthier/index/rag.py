@@ -19,10 +19,14 @@ _PIPED = re.compile(r"<(?=[|｜])|(?<=[|｜])>")
 """The two ends of `<|im_start|>` and its like (ChatML, Llama 3, Phi, DeepSeek's full-width bars)."""
 _NAMED = re.compile(
     r"<(?=/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|start_of_image|think|tool_call|tool_response|tools"
-    r"|image|video|audio|mask|sep|cls)>)|<(?=<SYS>>|</SYS>>|</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|"
-    r"AVAILABLE_TOOLS|TOOL_RESULTS|IMG)\])",
+    r"|image|video|audio|mask|sep|cls|unused\d+|extra_id_\d+|fim_\w+|file_sep|filename|repo_?name|gh_stars|issue_\w+"
+    r"|jupyter_\w+|empty_output|commit_\w+)>)|<(?=<SYS>>|</SYS>>|</?SYS>>)|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|"
+    r"AVAILABLE_TOOLS|TOOL_RESULTS|IMG|CLS|SEP|MASK|PAD|UNK)\])",
     re.IGNORECASE,
 )
+CONTROL_TOKEN = re.compile(
+    r"<[|｜][^<>|｜\n]{2,40}[|｜]>|<(?:start|end)_of_turn>|<</?SYS>>|\[/?INST\]|\[SYSTEM_PROMPT\]", re.IGNORECASE)
+"""Whole marks that only chat templates use, for finding them in documents."""
 _HEADER = re.compile(
     r"^(?P<mark>[ \t]*(?:#{1,6}[ \t]*|\*{1,2})?)(?P<word>system|user|assistant|human|ai|instructions?|input|response|"
     r"question|answer|passages?)(?P<end>\*{0,2}[ \t]*:)",
@@ -87,16 +91,26 @@ def neutralise(text: str) -> str:
     role and instruction headers at the start of a line, passage numbers at the start of a line, and the closing quote.
     It breaks what a tokenizer or a template would read as structure; it cannot stop a model from believing prose.
     """
-    text = _PIPED.sub(lambda match: "< " if match.group() == "<" else " >", text)
-    text = _NAMED.sub(lambda match: match.group() + " ", text)
+    text = defuse(text)
     text = _HEADER.sub(lambda match: f"- {match['mark'].strip('# *').strip()}{match['word']}{match['end']}", text)
     text = _NUMBER.sub(r"\1(\2)", text)
     return _FENCE.sub("''", text)
 
 
+def defuse(text: str) -> str:
+    """Text whose control tokens are broken by a space, so that no tokenizer takes them for its own; words stay.
+
+    Covers the special tokens of the common chat templates and of SmolLM2, T5, Gemma, StarCoder and BERT tokenizers.
+    """
+    if "<" not in text and "[" not in text and "｜" not in text and "|>" not in text:
+        return text
+    text = _PIPED.sub(lambda match: "< " if match.group() == "<" else " >", text)
+    return _NAMED.sub(lambda match: match.group() + " ", text)
+
+
 def _block(number: int, passage: Passage, budget: int | None) -> str:
     heading = " > ".join(dict.fromkeys(part for part in (passage.title, *passage.heading) if part))
-    about = neutralise(" ".join(f"{passage.citation}: {heading}".split())) if heading else passage.citation
+    about = neutralise(" ".join(f"{passage.citation}: {heading}".split())) if heading else neutralise(passage.citation)
     text = neutralise(passage.text.strip())
     if budget is not None:
         text = _cut(text, budget - estimate_tokens(about) - 8)

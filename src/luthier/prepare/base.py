@@ -24,6 +24,7 @@ from luthier.prepare.boilerplate import Boilerplate
 from luthier.prepare.chunk import Chunk
 from luthier.prepare.clean import Clean
 from luthier.prepare.dedupe import Dedupe
+from luthier.prepare.injection import Injection
 from luthier.prepare.privacy.base import Privacy
 from luthier.prepare.split import SplitBy
 from luthier.prepare.volatility import TAG as VOLATILE
@@ -157,6 +158,8 @@ class Prepare(Spec):
     """Repair of text: encoding, hyphenation, repeated headers and footers, white space."""
     privacy: Privacy = Privacy()
     """Personal data and secrets: found and reported, and taken out where you ask for it."""
+    injection: Injection = Injection()
+    """Instructions to the model that stand in documents: told in the data card, and left out on request."""
     chunk: Chunk = Chunk()
     """Cutting documents into passages along their structure."""
     dedupe: Dedupe = Dedupe()

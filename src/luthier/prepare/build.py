@@ -13,7 +13,7 @@ from luthier.errors import DataError
 from luthier.index.base import Index, Retriever, build_retriever
 from luthier.index.rag import Rag
 from luthier.ingest.forgotten import read_forgotten
-from luthier.prepare import chunk, clean, volatility
+from luthier.prepare import chunk, clean, injection, volatility
 from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
@@ -22,8 +22,10 @@ from luthier.prepare.privacy.report import texts_of, write_privacy
 from luthier.prepare.privacy.work import Guard
 from luthier.prepare.split import Splits
 from luthier.prepare.steps import Kept, StepContext
+from luthier.prepare.unread import drop_unread
 from luthier.prepare.volatile_rows import with_volatile
 from luthier.progress import Progress
+from luthier.queues import read_review, write_review
 from luthier.store import Artifact, Cache, Store, canonical, write_json
 from luthier.task import Task
 from luthier.types import (
@@ -54,12 +56,14 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
                        key=lambda document: document.path)
     if not documents and all(maker.per_document for maker in spec.makers):  # the user's own pairs need no documents
         raise DataError("there are no readable documents to prepare; see why with: luthier show ingest")
+    documents, injected, refused = spec.injection.judge(documents)
     cache = store.cache("prepare")
     ctx = StepContext(task=task, seed=spec.seed, progress=progress)
     goings = volatility.judge(documents, spec.volatility, changes or {})
     moving = {path for path, going in goings.items() if going.volatile}
     cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache,
                                                guard)
+    dropped += refused
     passages: list[Passage] = []
     for found in spec.dedupe.apply(read, ctx):
         if isinstance(found, Dropped):
@@ -94,6 +98,8 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     _refuse_empty(counts, examples, passages, splits, dropped, spec)
 
     dropped = guard.clean_drops(dropped) if guard is not None else dropped
+    if context.review:
+        write_review(folder, [*read_review(folder), *context.review])
     privacy = write_privacy(folder, guard, texts_of(passages, examples), progress)
     write_jsonl(folder / "passages.jsonl", passages)
     write_jsonl(folder / "examples.jsonl", examples)
@@ -106,11 +112,12 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
         "documents": len(documents), "passages": len(passages), "examples": len(examples),
         "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
         "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
-        "volatile": len(moving), "personal_data": privacy.get("found", 0),
+        "volatile": len(moving), "injections": len(injected), "personal_data": privacy.get("found", 0),
         "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
     }
     write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-               splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy)
+               splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy,
+               injection=injection.summed(injected, spec.injection.mode))
     return summary
 
 
@@ -122,6 +129,7 @@ def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepCont
     cleaned: list[Document] = []
     passages: list[Passage] = []
     dropped: list[Dropped] = []
+    documents = list(_kept(drop_unread(documents), dropped))
     documents = list(_kept(spec.boilerplate.apply(documents, ctx), dropped))
     with ctx.progress.track("clean and chunk", len(documents), unit="documents") as bar:
         for document in documents:
@@ -177,6 +185,7 @@ def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: C
         if guard is not None:
             made_now = guard.rows(made_now, dropped, system=context.task.system)
             made_now = drop_forgotten(made_now, forgotten, dropped, root=context.root)
+        made_now = [injection.defused(example) for example in made_now]
         for example in _assign(made_now, spec, splits, dropped):
             admission.add(example)
         context.progress.say(f"  {maker.kind}: {len(made)} examples made")

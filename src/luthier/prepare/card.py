@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.index.rag import bare_question
 from luthier.index.tokens import estimate_tokens
 from luthier.prepare.admit import content_words
+from luthier.prepare.injection import warnings as injection_warnings
 from luthier.prepare.privacy.report import warnings as privacy_warnings
 from luthier.prepare.split import Splits
 from luthier.prepare.text import words
@@ -32,17 +33,17 @@ ORIGINS = {
     "rule": "put together by a rule from a document's text",
     "teacher": "written by a model, then checked",
 }
-_STEPS = ("boilerplate", "clean", "privacy", "chunk", "dedupe")
+_STEPS = ("injection", "reading", "boilerplate", "clean", "privacy", "chunk", "dedupe")
 _ROWS = 40  # documents listed in the page; card.json lists all
 
 
 def write_card(folder: Path, summary: Mapping[str, Any], *, documents: Sequence[Document],
                passages: Sequence[Passage], examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
                notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None,
-               privacy: Mapping[str, Any] | None = None) -> None:
+               privacy: Mapping[str, Any] | None = None, injection: Mapping[str, Any] | None = None) -> None:
     """Write `card.json` and `card.html`."""
     data = card_data(summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-                     splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy)
+                     splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy, injection=injection)
     write_json(folder / "card.json", data)
     write_text(folder / "card.html", render(data))
 
@@ -50,7 +51,8 @@ def write_card(folder: Path, summary: Mapping[str, Any], *, documents: Sequence[
 def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], passages: Sequence[Passage],
               examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
               notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None,
-              privacy: Mapping[str, Any] | None = None) -> dict[str, Any]:
+              privacy: Mapping[str, Any] | None = None, injection: Mapping[str, Any] | None = None
+              ) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
     reasons: dict[str, Counter[str]] = {}
     for drop in dropped:
@@ -59,7 +61,7 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
     kept = {"boilerplate": len(documents),
             "clean": len(documents) - sum(document.id in dropped_documents for document in documents),
             "chunk": len(passages) + sum(reasons.get("dedupe", Counter()).values()), "dedupe": len(passages)}
-    kept["privacy"] = kept["clean"]
+    kept["privacy"], kept["injection"], kept["reading"] = kept["clean"], len(documents), len(documents)
     made = Counter(example.origin.step for example in examples)
     names = dict.fromkeys([*notes, *made, *(step for step in reasons if step not in _STEPS)])
     data: dict[str, Any] = {
@@ -85,8 +87,10 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
         },
         "samples": _samples(examples, passages, spec.seed),
         "dropped_samples": _dropped_samples(dropped), "privacy": dict(privacy or {}),
+        "injection": dict(injection or {}),
     }
-    data["warnings"] = [*warnings(data, examples, splits), *privacy_warnings(data["privacy"])]
+    data["warnings"] = [*warnings(data, examples, splits), *privacy_warnings(data["privacy"]),
+                        *injection_warnings(data["injection"])]
     return data
 
 
@@ -106,6 +110,10 @@ def warnings(data: Mapping[str, Any], examples: Sequence[Example], splits: Split
     if splits.by == "passage" and splits.of_passage:
         said.append("The split is by passage: test questions are about passages that were not trained on, but other "
                     "passages of the same documents were. Split by document (from 20 documents on) proves more.")
+    unread = sum(sum(step["dropped"].values()) for step in data["steps"] if step["step"] == "reading")
+    if unread:
+        said.append(f"{_count(unread, 'piece')} of text from scans and handwriting {'was' if unread == 1 else 'were'} "
+                    "left out, because nobody has looked at what the machine read; see them with: luthier review")
     listed = data["documents"]
     with_passages = sum(row["passages"] for row in listed)
     covered = sum(row["covered"] for row in listed)

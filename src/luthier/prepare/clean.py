@@ -13,12 +13,18 @@ from luthier.prepare.steps import Kept, StepContext
 from luthier.spec import Spec
 from luthier.types import Document, Dropped, Span
 
-VERSION = 1
+VERSION = 2
 
 _HYPHEN = re.compile(r"([^\W\d_]{2,})[-\u00ad\u2010][^\S\n]*\n\s*([a-zà-öø-ÿß]{2,})")
 _COMPOUND = re.compile(r"[^\W\d_]{2,}-[a-zà-öø-ÿß]{2,}")
 _SOFT = re.compile("\u00ad")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u2060\ufeff]")
+INVISIBLE = re.compile(
+    "[\u200b\u2060-\u2064\u206a-\u206f\ufeff\u180e\u3164\u115f\u1160\uffa0\u202a-\u202e\u2066-\u2069"
+    "\U000e0000-\U000e007f\U000e0100-\U000e01ef]|[\u200c\u200d\ufe00-\ufe0f]{3,}")
+"""Characters that show nothing and can carry a text of their own: zero-width spaces, invisible operators, fillers,
+marks that turn the writing direction, Unicode tags and variation selectors. Joiners that scripts and emoji need stay,
+unless many stand in a row."""
 _SPACES = re.compile(r"[^\S\n]+")
 _BREAKS = re.compile(r"\n{3,}")
 _END_NUMBERS = re.compile(r"^(?:\d+|[ivxlc]{1,6})\b|\b(?:\d+(?:/\d+)?|[ivxlc]{1,6})\W*$")
@@ -34,7 +40,7 @@ class Clean(Spec):
     """Repair of text, document by document."""
 
     encoding: bool = True
-    """Repair wrongly decoded text (mojibake), ligatures and control characters, with ftfy."""
+    """Repair wrongly decoded text (mojibake), ligatures, control characters and invisible characters, with ftfy."""
     hyphenation: bool = True
     """Join words that a line end cut: `manage-` + `ment` becomes `management`. Hyphens inside lines stay, and so does
     one at a line end when the document writes the word with it elsewhere (`well-known`)."""
@@ -73,7 +79,7 @@ class Clean(Spec):
 
             # Curly quotes and entities are left as the author wrote them; code keeps every character but broken ones.
             text = ftfy.fix_text(text, uncurl_quotes=False, unescape_html=False, normalization="NFC")
-            text = _CONTROL.sub("", text)
+            text = INVISIBLE.sub("", _CONTROL.sub("", text)) if not text.isascii() else _CONTROL.sub("", text)
         if code:
             return text.strip("\n")
         if self.hyphenation:

@@ -45,7 +45,7 @@ differ in a word are two questions; equal ones are always found."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 5
 _ORDER = {"train": 0, "validation": 1, "test": 2}
-_NOT_READ = ("boilerplate", "clean", "chunk", "dedupe", "volatility", "max_examples_per_document")
+_NOT_READ = ("boilerplate", "clean", "injection", "chunk", "dedupe", "volatility", "max_examples_per_document")
 
 
 def refuse_settings(spec: Prepare) -> None:

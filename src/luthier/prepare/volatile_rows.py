@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.index.rag import bare_question
 from luthier.prepare import volatility
 from luthier.prepare.admit import Admission, cap
+from luthier.prepare.injection import defused
 from luthier.prepare.leak import find_leaks, trained_texts
 from luthier.prepare.split import Splits
 from luthier.types import Document, Dropped, Example, Passage
@@ -54,6 +55,7 @@ def _made(volatile: Sequence[Passage], documents: Sequence[Document], spec: Prep
             if isinstance(found, Dropped):
                 dropped.append(found)
             elif found.origin.passages:
+                found = defused(found)
                 yield replace(found, id=example_id(found))
 
 
