@@ -23,10 +23,14 @@ from luthier.plugins import Seam
 from luthier.prepare.boilerplate import Boilerplate
 from luthier.prepare.chunk import Chunk
 from luthier.prepare.clean import Clean
+from luthier.prepare.decontaminate import benchmark_inputs
 from luthier.prepare.dedupe import Dedupe
 from luthier.prepare.injection import Injection
 from luthier.prepare.privacy.base import Privacy
+from luthier.prepare.quality import Quality
+from luthier.prepare.semantic import Semantic
 from luthier.prepare.split import SplitBy
+from luthier.prepare.versions import Versions
 from luthier.prepare.volatility import TAG as VOLATILE
 from luthier.prepare.volatility import Volatility, changes_of
 from luthier.prepare.weak.base import Weak, refuse_misfit
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
     from luthier.index.base import Retriever
     from luthier.prepare.privacy.work import Guard
 
-VERSION = 1
+VERSION = 2
 
 MAKERS = Seam("maker", package="luthier.prepare.makers")
 
@@ -152,6 +156,10 @@ def default_makers() -> tuple[Maker, ...]:
 class Prepare(Spec):
     """How documents become passages and examples."""
 
+    versions: Versions = Versions()
+    """Of several versions of one document, which one counts."""
+    languages: tuple[str, ...] = ()
+    """Keep only passages in these languages, such as [en, de] (ISO 639 codes); empty keeps all."""
     boilerplate: Boilerplate = Boilerplate()
     """Removal of menus, footers and disclaimers that repeat across web pages and mails."""
     clean: Clean = Clean()
@@ -164,6 +172,13 @@ class Prepare(Spec):
     """Cutting documents into passages along their structure."""
     dedupe: Dedupe = Dedupe()
     """Removal of exact and near duplicates among passages."""
+    quality: Quality = Quality()
+    """A score of each passage's text, and what is dropped for it."""
+    semantic: Semantic = Semantic()
+    """The search for passages that say the same in other words, for a person to decide."""
+    decontaminate: tuple[str, ...] = ()
+    """Benchmarks that no trained row may repeat: files or folders of yours (JSONL, CSV, Parquet, text), or names of
+    what lies in the folder `benchmarks/` or in `$LUTHIER_BENCHMARKS`. Nothing is downloaded."""
     volatility: Volatility = Volatility()
     """Which documents change too often to be trained, and are searched only."""
     split: SplitBy = SplitBy()
@@ -206,6 +221,10 @@ def prepare(documents: Artifact | None, task: Task, spec: Prepare, *, store: Sto
         inputs["index"] = index.identity(root)
     if gone := read_forgotten(root).rows_hash:
         inputs["forgotten"] = gone
+    if spec.decontaminate:
+        inputs["benchmarks"] = benchmark_inputs(spec.decontaminate, root)
+    if meant := spec.semantic.inputs(root):
+        inputs["semantic"] = meant
     guard = _guard(spec, root, store, inputs)
     changes = changes_of(documents, store) if spec.volatility.estimate else {}
     if changes:
@@ -235,6 +254,8 @@ def _prepare_labelled(documents: Artifact | None, task: Task, spec: Prepare, *, 
     if gone := read_forgotten(root).rows_hash:
         inputs["forgotten"] = gone
 
+    if spec.decontaminate:
+        inputs["benchmarks"] = benchmark_inputs(spec.decontaminate, root)
     guard = _guard(spec, root, store, inputs)
 
     def make(folder: Path) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from luthier.prepare import chunk, clean, injection, volatility
 from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
+from luthier.prepare.decontaminate import drop_benchmarks
 from luthier.prepare.forgotten_rows import drop_forgotten
 from luthier.prepare.privacy.report import texts_of, write_privacy
 from luthier.prepare.privacy.work import Guard
@@ -57,6 +58,8 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     if not documents and all(maker.per_document for maker in spec.makers):  # the user's own pairs need no documents
         raise DataError("there are no readable documents to prepare; see why with: luthier show ingest")
     documents, injected, refused = spec.injection.judge(documents)
+    early: list[Dropped] = []
+    documents, sifted = sift.documents_of(documents, spec, early)
     cache = store.cache("prepare")
     ctx = StepContext(task=task, seed=spec.seed, progress=progress)
     goings = volatility.judge(documents, spec.volatility, changes or {})
@@ -64,12 +67,9 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache,
                                                guard)
     dropped += refused
-    passages: list[Passage] = []
-    for found in spec.dedupe.apply(read, ctx):
-        if isinstance(found, Dropped):
-            dropped.append(found)
-        else:
-            passages.append(found.item)
+    dropped += early
+    read = sift.passages_of(read, documents, spec, sifted, dropped)
+    passages = sift.one_of_each(read, spec, sifted, dropped, ctx=ctx, root=root, cache=store.cache("embeddings"))
     splits = spec.split.assign(passages, seed=spec.seed)
 
     def search(split: Split | None) -> Retriever:
@@ -82,8 +82,10 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     examples, notes = make_examples(spec, context, splits, _remember(search), dropped, guard)
     examples = cap(examples, spec.max_examples_per_document, spec.seed, dropped)
     examples = drop_leaks(examples, passages, splits, dropped)
+    examples = language.with_groups(drop_benchmarks(examples, spec.decontaminate, root, dropped), documents)
     if moving:
         others, read, gone = read_passages_of([d for d in documents if d.path in moving], spec, ctx, cache, guard)
+        read = sift.passages_of(read, documents, spec, sifted, dropped)
         volatile, repeats = volatility.drop_repeats(passages, read, spec.dedupe, ctx)
         dropped += [*gone, *repeats]
         splits = volatility.held_out(splits, volatile)
@@ -98,8 +100,9 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     _refuse_empty(counts, examples, passages, splits, dropped, spec)
 
     dropped = guard.clean_drops(dropped) if guard is not None else dropped
-    if context.review:
-        write_review(folder, [*read_review(folder), *context.review])
+    sift.write_superseded(folder, sifted)
+    if context.review or sifted.review:
+        write_review(folder, [*read_review(folder), *sifted.review, *context.review])
     privacy = write_privacy(folder, guard, texts_of(passages, examples), progress)
     write_jsonl(folder / "passages.jsonl", passages)
     write_jsonl(folder / "examples.jsonl", examples)
@@ -112,7 +115,7 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
         "documents": len(documents), "passages": len(passages), "examples": len(examples),
         "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
         "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
-        "volatile": len(moving), "injections": len(injected), "personal_data": privacy.get("found", 0),
+        "volatile": len(moving), "superseded": len(sifted.superseded), "injections": len(injected), "personal_data": privacy.get("found", 0),
         "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
     }
     write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,

@@ -107,5 +107,6 @@ class TextFolders(LabelledSource):
         texts: dict[str, str] = {}
         for document in documents:
             before = texts.get(document.sha256)
-            texts[document.sha256] = document.text if before is None else f"{before}\n\n{document.text}"
+            text = "\n\n".join(span.text for span in document.spans if not span.doubt)  # nobody has looked at the rest
+            texts[document.sha256] = text if before is None else f"{before}\n\n{text}"
         return texts, {aside.path: (aside.reason, aside.detail) for aside in asides}
