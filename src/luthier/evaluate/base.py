@@ -18,6 +18,7 @@ from luthier.errors import DataError
 from luthier.evaluate.judge import Judge
 from luthier.evaluate.labels.base import LabelEvaluate
 from luthier.evaluate.metrics import METRICS, Metric
+from luthier.evaluate.recitation import Recitation
 from luthier.evaluate.retention import Retention, fingerprint
 from luthier.evaluate.verdict import ORDER, System
 from luthier.index.rag import Rag
@@ -66,6 +67,8 @@ class Evaluate(Spec):
     """A tuned system that wrongly refuses this much more (share of the answerable questions) cannot win."""
     retention: Retention = Retention()
     """General skills before and after tuning."""
+    recitation: Recitation = Recitation()
+    """Whether the tuned model recites personal data that was taken out of its training data."""
     judge: Judge | None = None
     """An optional language-model judge behind an endpoint; null for none."""
     examples_shown: int = Field(default=12, ge=0)

@@ -14,6 +14,7 @@ from luthier.evaluate.compare import Bootstrap, Column
 from luthier.evaluate.judge import judge
 from luthier.evaluate.metrics import METRICS, Context, Metric, Prediction
 from luthier.evaluate.outcome import Table, compare, slices
+from luthier.evaluate.recitation import recitation, sentence
 from luthier.evaluate.retention import retention
 from luthier.evaluate.systems import TOO_LONG, Latency, Opened, Subject
 from luthier.evaluate.testset import TestSet, closed_prompt, test_set, with_prompt
@@ -52,6 +53,7 @@ def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Arti
     predictions: dict[str, list[Prediction]] = {}
     speed: dict[str, Latency] = {}
     kept: dict[str, Any] = {}
+    recited: dict[str, Any] = {"values": 0, "checked": False, "why": "no tuned model was measured", "mode": "off"}
     losses_wanted = any(metric.needs == "loss" for metric in metrics)
     for name, members in (("base", ("base", "retrieval")), ("tuned", ("tuned", "tuned_retrieval"))):
         for system in (member for member in members if member in systems):
@@ -61,7 +63,15 @@ def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Arti
         if name in subjects:  # the base's figures come back from the cache when the tuned model is measured
             kept = retention(subjects["base"], subjects[name] if name == "tuned" else None, spec.retention,
                              system=task.system, root=root, samples=spec.bootstrap_samples, seed=spec.seed)
+            if name == "tuned":
+                recited = recitation(
+                    spec.recitation, data=data, task=task, tuned=subjects["tuned"], base=subjects["base"], store=store,
+                    examples=read_examples(data, "train"), root=root, seed=spec.seed,
+                    answers={system: [row.text for row in predictions[system] if row.text is not None]
+                             for system in members if system in predictions})
             subjects[name].close()
+    if said := sentence(recited):
+        notes.append(said)
     for system, rows in predictions.items():
         for count, what in ((sum(row.finish == TOO_LONG for row in rows), "did not fit the model's context and count "
                              "as unanswered; lower rag.max_context_tokens"),
@@ -81,7 +91,7 @@ def measure(folder: Path, *, data: Artifact, index: Artifact | None, model: Arti
     for system, rows in predictions.items():
         report["systems"][system] |= _cost(rows, speed.get(system), search_mb if "retrieval" in system else 0.0)
     report |= {
-        "retrieval": found.quality(spec.seed), "slices": slices(table, tests, spec),
+        "privacy": recited, "retrieval": found.quality(spec.seed), "slices": slices(table, tests, spec),
         "notes": notes, "judge": _judge(spec, task, tests, predictions, store, progress),
         "model": {"name": facts["name"], "source": facts["source"], "parameters": facts.get("parameters")},
         "artifacts": {name: None if one is None else f"{one.stage}/{one.id}"

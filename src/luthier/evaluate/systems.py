@@ -10,13 +10,16 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from luthier.evaluate.loss import Loss, Row, last_run, token_losses
-from luthier.models.base import Chat, Completion
+from luthier.models.base import Completion
 from luthier.progress import Progress, Silent
 from luthier.store import Cache, canonical
 from luthier.types import Example, Message, Origin, digest
+
+if TYPE_CHECKING:
+    from luthier.models.generate import LocalChat
 
 VERSION = 2
 CHUNK = 16
@@ -58,13 +61,23 @@ class Opened:
 
         self.module = model.module.to("cuda") if torch.cuda.is_available() else model.module
         self.tokenizer, self.task, self.stop_id = model.tokenizer, model.task, model.stop_ids[0]
-        self.chat: Chat = LocalChat(self.module, model.tokenizer, model.stop_ids, name=model.name)
+        self.chat: LocalChat = LocalChat(self.module, model.tokenizer, model.stop_ids, name=model.name)
 
     def fits(self, messages: Sequence[Message], max_new_tokens: int) -> bool:
         from luthier.models.generate import context_length, encode_prompt
 
         room = context_length(self.module)
         return room is None or len(encode_prompt(self.tokenizer, messages)) + max_new_tokens <= room
+
+    def go_on(self, texts: Sequence[str], max_new_tokens: int) -> list[str]:
+        from luthier.models.generate import context_length
+
+        room = context_length(self.module)
+        rows = [self.tokenizer(text)["input_ids"] for text in texts]
+        fits = [bool(row) and (room is None or len(row) + max_new_tokens <= room) for row in rows]
+        asked = [row for row, fit in zip(rows, fits, strict=True) if fit]
+        done = iter(self.chat.complete_tokens(asked, max_new_tokens=max_new_tokens) if asked else [])
+        return [next(done).text if fit else "" for fit in fits]
 
     def row(self, example: Example) -> Row:
         from luthier.train.render import render
@@ -149,6 +162,22 @@ class Subject:
         seconds, cpu_seconds = (time.monotonic() - began) * share, (time.process_time() - cpu) * share
         return [_answer(next(done), seconds, cpu_seconds) if fits else Answer("", 0, TOO_LONG, 0.0, 0.0)
                 for fits in fitting]
+
+    def continuations(self, texts: Sequence[str], *, max_new_tokens: int, what: str) -> list[str]:
+        """How the model goes on from plain texts, without a chat template; '' where a text leaves no room for it."""
+        keys = [self._key("continuation", text, max_new_tokens) for text in texts]
+        found = {key: value for key in keys if (value := self._get(key)) is not None}
+        todo = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        order = sorted(todo, key=lambda key: -len(todo[key]))
+        with self.progress.track(what, len(set(keys)), unit="texts", done=len(found)) as bar:
+            for at in range(0, len(order), CHUNK):
+                chunk = order[at : at + CHUNK]
+                said = self.opened.go_on([todo[key] for key in chunk], max_new_tokens)
+                for key, text in zip(chunk, said, strict=True):
+                    found[key] = text
+                    self._put(key, text)
+                bar.advance(len(chunk))
+        return [found[key] for key in keys]
 
     def losses(self, examples: Sequence[Example], *, what: str, without_stop: bool = False) -> list[Loss]:
         """Loss of each example's target (its whole text where it has none), in order."""

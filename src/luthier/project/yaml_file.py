@@ -29,7 +29,7 @@ FOR: dict[str, tuple[TaskType, ...]] = {
     **dict.fromkeys((f"prepare.{name}" for name in ("boilerplate", "clean", "chunk", "dedupe", "volatility",
                                                     "max_examples_per_document")), _CHAT),
     **dict.fromkeys((f"evaluate.{name}" for name in ("systems", "metrics", "max_new_tokens", "max_wrong_refusal_rise",
-                                                     "retention", "judge")), _CHAT),
+                                                     "retention", "recitation", "judge")), _CHAT),
     "task.labels": ("classify", "tag", "image"), "task.multi_label": ("classify",),
     "task.abstain": ("classify", "image"), "adapt.image_size": ("image",), "watch.gate.max_retention_rise": _CHAT,
     "watch.gate.max_contradicted": ("classify", "image"), "watch.gate.sure": ("classify", "image"),

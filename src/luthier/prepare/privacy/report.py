@@ -26,8 +26,7 @@ def write_privacy(folder: Path, guard: Guard | None, texts: Iterable[tuple[str, 
     if guard is None:
         return {}
     guard.finish()
-    write_jsonl(folder / FILE, [{name: value for name, value in record.items() if name != "ask"}
-                                for record in guard.records])
+    write_jsonl(folder / FILE, [_public(record, guard) for record in guard.records])
     other = [item for item in read_review(folder) if item.queue != "privacy"]
     asked = questions(guard.records, guard.spec)
     if asked or other:
@@ -169,6 +168,13 @@ def _left(guard: Guard, texts: Iterable[tuple[str, str]]) -> list[dict[str, Any]
                 found.append({"where": where, "kind": record["kind"], "masked": record["masked"],
                               "taken": record["where"]})
     return found
+
+
+def _public(record: Mapping[str, Any], guard: Guard) -> dict[str, Any]:
+    """A record without the raw text, and without the id of a question that nobody is asked: it is a hash without a
+    key, by which a short value could be guessed."""
+    hidden = {"ask", "id"} if guard.spec.rewrites and "ask" not in record else {"ask"}
+    return {name: value for name, value in record.items() if name not in hidden}
 
 
 def _source(record: Mapping[str, Any]) -> str:

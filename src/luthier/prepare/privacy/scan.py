@@ -132,11 +132,20 @@ def _apart(hits: Sequence[Hit]) -> list[Hit]:
     if len(hits) < 2:
         return list(hits)
     kept: list[Hit] = []
+    hits = [_widest(hit, hits) for hit in hits]
     # Confidences of rules are rough: half a tenth is no reason to prefer a piece to the whole.
     for hit in sorted(hits, key=lambda hit: (-round(hit.confidence * 10), hit.start - hit.end, hit.start, hit.kind)):
         if all(hit.end <= other.start or hit.start >= other.end for other in kept):
             kept.append(hit)
     return sorted(kept, key=lambda hit: hit.start)
+
+
+def _widest(hit: Hit, hits: Sequence[Hit]) -> Hit:
+    """The longest hit of the same kind around it, as sure as the surer of the two: `Gabriel Novais` in `Enzo Gabriel
+    Novais`."""
+    around = [other for other in hits if other.kind == hit.kind and other.start <= hit.start and other.end >= hit.end]
+    widest = max(around, key=lambda other: other.end - other.start)
+    return replace(widest, confidence=max(hit.confidence, widest.confidence))
 
 
 def _decisions(decided: Sequence[Decided]) -> dict[str, Decided]:

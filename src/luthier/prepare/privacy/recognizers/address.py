@@ -26,6 +26,10 @@ _FORMS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
                       rf"(?:(?!{_KIND_EN}\b)[A-Z0-9][\w’'.-]*\s){{1,4}}"
                       rf"{_KIND_EN}\b\.?(?:\s[NSEW]{{1,2}}\b)?{_UNIT}"),
      re.compile(rf"{_GAP}(?:{_TOWN}{_GAP}){{0,2}}(?:{_US_POST}|{_UK_POST})")),
+    ("post", re.compile(r"(?<![\w.,/$€£-])(?:(?:Flat|Apt|Unit|Apartment|Suite)\s\w{1,4},?\s)?\d{1,5}[A-Za-z]?,?\s"
+                        rf"(?:{_CAP}\s){{1,3}}?{_CAP}{_UNIT}(?={_GAP}(?:{_TOWN}{_GAP}){{0,2}}(?:{_US_POST}|"
+                        rf"{_UK_POST}))"),
+     re.compile(rf"{_GAP}(?:{_TOWN}{_GAP}){{0,2}}(?:{_US_POST}|{_UK_POST})")),
     ("de", re.compile(r"(?<![\w-])(?:(?:[A-ZÄÖÜ][\w.ßäöü-]*[ -]){0,2}[A-ZÄÖÜ][\wßäöü-]*(?:straße|strasse|str\.|"
                       r"weg|platz|allee|gasse|damm|"
                       r"ufer|steig|graben|chaussee|ring|stieg|pfad)|[A-ZÄÖÜ][\wäöüß-]+[ -](?:Straße|Strasse|Str\.|"
@@ -39,19 +43,20 @@ _FORMS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
                       r"[A-ZÀ-Ö0-9][\w’'-]*(?:[ -](?:(?:de|du|des|la)\s)?[A-ZÀ-Ö0-9][\w’'-]*){0,4}", re.IGNORECASE),
      re.compile(rf"{_GAP}(?:F-)?\d{{5}}\s{_TOWN}(?:\sCEDEX(?:\s\d+)?)?")),
     ("nl", re.compile(r"(?<![\w-])(?:[A-Z][\w.-]*\s){0,3}[A-Z][\w-]*(?:straat|laan|weg|plein|gracht|kade|dijk|"
-                      r"singel|hof|pad)\s\d{1,4}\s?"
+                      r"singel|hof|pad|boulevard|steeg|dreef|park|markt|baan|ring)\s\d{1,4}\s?"
                       r"(?:[a-zA-Z](?![\w])|-\d{1,3})?"),
-     re.compile(rf"{_GAP}\d{{4}}\s?[A-Z]{{2}}(?:\s{{1,2}}{_TOWN})?")),
-    ("es", re.compile(r"(?<![\w-])(?:Calle|C/|Avenida|Avda\.?|Plaza|Paseo|Camino|Carrer|Ronda|Rua|Avenida|"
+     re.compile(rf"{_GAP}\d{{4}}\s?[A-Z]{{2}}(?:,?\s{{1,2}}{_TOWN})?")),
+    ("es", re.compile(r"(?<![\w-])(?:Calle|C/|Avenida|Avda\.?|Plaza|Paseo|Camino|Carrer|Ronda|Rua|Cuesta|"
+                      r"Rambla|Glorieta|Alameda|Callejón|Pasaje|Pasadizo|Urbanización|Acceso|Vial|C\.|"
                       r"Travessa|Praça)\s?"
                       r"(?:(?:de|del|la|las|los|el|da|do|dos)\s){0,3}[A-ZÁÉÍÓÚÑ][\wáéíóúñ’'.-]*"
                       r"(?:\s(?:(?:de|del|la|y|da|"
-                      r"do)\s){0,2}[A-ZÁÉÍÓÚÑ][\wáéíóúñ-]*){0,4},?\s(?:n[.ºo]*\s?)?\d{1,5}(?:,?\s\d{1,2}[ºª]\s?\w?)?"),
+                      r"do)\s){0,2}[A-ZÁÉÍÓÚÑ][\wáéíóúñ-]*){0,4},?\s(?:n[.ºo]*\s?)?\d{1,5}(?:,?\s\d{1,2}[ºª]\s?\w?|\s(?:Piso|Puerta|Apt\.|Apto\.?)\s\d{1,3}\s?)?"),
      re.compile(rf"{_GAP}(?:{_TOWN}{_GAP})?\d{{5}}(?:-\d{{3}})?(?:\s{_TOWN})?")),
     ("it", re.compile(r"(?<![\w-])(?:Via|Viale|Piazza|Corso|Largo|Vicolo|Strada|Piazzale)\s(?:(?:della|delle|dei|"
                       r"del|di|dell['’]|degli|San|Santa)\s?){0,2}"
-                      r"[A-ZÀ-Ö][\w’'.-]*(?:\s[A-ZÀ-Ö][\w’'-]*){0,3},?\s(?:n\.\s?)?\d{1,4}(?:/?[A-Za-z](?!\w))?"),
-     re.compile(rf"{_GAP}(?:I-)?\d{{5}}\s{_TOWN}(?:\s\([A-Z]{{2}}\))?")),
+                      r"[A-ZÀ-Ö][\w’'.-]*(?:\s[A-ZÀ-Ö][\w’'-]*){0,3},?\s(?:n\.\s?)?\d{1,4}(?:/?[A-Za-z](?!\w))?(?:\s(?:Piano|Appartamento|Interno|Int\.)\s\d{1,3})?"),
+     re.compile(rf"{_GAP}(?:I-)?\d{{5}},?\s{_TOWN}(?:\s\([A-Z]{{2}}\))?")),
     ("sv", re.compile(r"(?<![\w-])[A-ZÅÄÖ][\wåäöé-]*(?:gatan|vägen|gata|väg|torget|stigen|gränd|"
                       r"allén)\s\d{1,4}\s?(?:[A-Z](?!\w))?"),
      re.compile(rf"{_GAP}(?:SE-)?\d{{3}}\s?\d{{2}}\s{_TOWN}")),
@@ -59,19 +64,24 @@ _FORMS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
                        r"Postbus)\s\d{1,6}(?:\s\d{2})?"),
      re.compile(rf"{_GAP}(?:{_TOWN}{_GAP})?(?:{_US_POST}|{_UK_POST}|\d{{4,5}}\s{_TOWN})")),
 )
+_POSTED = re.compile(rf"{_UK_POST}|\b(?:[A-Z]{{2}}|[A-Z][a-z]+),?\s\d{{5}}\b")
 _WORDS = {
     "en": frozenset(("street st avenue ave av road rd boulevard blvd lane ln drive dr court ct way place pl "
                      "terrace ter square sq "
                      "parkway pkwy circle cir close crescent cres gardens gdns row hill highway hwy mews grove "
                      "trail loop walk broadway").split()),
+    "post": frozenset(),
     "fr": frozenset("rue avenue av boulevard bd place chemin allée impasse quai route cours square passage".split()),
-    "es": frozenset("calle c avenida avda plaza paseo camino carrer ronda rua travessa praça".split()),
+    "es": frozenset("calle c avenida avda plaza paseo camino carrer ronda cuesta rambla glorieta alameda callejón "
+                    "pasaje pasadizo "
+                    "urbanización acceso vial rua travessa praça largo".split()),
     "it": frozenset("via viale piazza corso largo vicolo strada piazzale".split()),
     "box": frozenset("box postfach bp apartado casella postbus".split()),
 }
 _ENDS = re.compile(r"(?:stra(?:ß|ss)e|str\.|weg|platz|allee|gasse|damm|ufer|steig|graben|chaussee|ring|stieg|pfad|"
                    r"straat|laan|plein|gracht|"
-                   r"kade|dijk|singel|hof|pad|gatan|vägen|gata|väg|torget|stigen|gränd|allén)\s\d|\b(?:am|an der|"
+                   r"kade|dijk|singel|hof|pad|boulevard|steeg|dreef|gatan|vägen|gata|väg|torget|stigen|gränd|"
+                   r"allén)\s\d|\b(?:am|an der|"
                    r"auf der|im|in der|zum|zur|"
                    r"unter den) [a-zäöüß-]+ \d")
 _CUE = re.compile(r"address|adresse|anschrift|dirección|indirizzo|adres\b|lives? at|wohnt|wohnhaft|résid|reside|"
@@ -108,6 +118,8 @@ def _weak(street: str) -> bool:
 
 def _languages(signs: Signs) -> set[str]:
     found = {name for name, words in _WORDS.items() if not words.isdisjoint(signs.words)}
+    if signs.digits >= 4 and _POSTED.search(signs.text):
+        found.add("post")
     if _ENDS.search(signs.lower):
         found |= {"de", "nl", "sv"}
     return found

@@ -25,6 +25,7 @@ _FOUND = re.compile(
     r"nacid[oa]|"
     r"fecha de nacimiento|nat[oa]|data di nascita|date de naissance|geboortedatum|född|nascid[oa]|data de nascimento)"
     r"(?![^\W_])[^\n\d]{0,28}?|(?<!\S)\*\s?)(" + _DATE + ")", re.IGNORECASE)
+_AFTER = re.compile(rf"({_DATE}) ?(?:Geburtstag|is (?:my|his|her|their) birthday|geboren)", re.IGNORECASE)
 _CUES = frozenset((
     "born", "birth", "birthdate", "birthday", "dob", "geboren", "geb", "geburtsdatum", "geburtstag", "né", "née",
     "nacido",
@@ -40,6 +41,8 @@ class Birthdate(Rule):
         return signs.digits >= 4 and (not _CUES.isdisjoint(signs.words) or "*" in signs.text or "d.o.b" in signs.lower)
 
     def find(self, signs: Signs) -> Iterator[Hit]:
+        for found in _AFTER.finditer(signs.text):
+            yield Hit(found.start(1), found.end(1), "BIRTHDATE", 0.85, "birthdate")
         for found in _FOUND.finditer(signs.text):
             starred = found[0].startswith("*")
             yield Hit(found.start(1), found.end(1), "BIRTHDATE", 0.6 if starred else 0.92, "birthdate")

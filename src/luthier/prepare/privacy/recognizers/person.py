@@ -35,6 +35,11 @@ _TITLE_WORDS = ("Mr Mrs Ms Miss Mx Dr Prof Professor Sir Dame Lady Rev Sgt Capt 
 _TITLE = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(_TITLE_WORDS, key=len, reverse=True))}|"
                     rf"M(?=\.{_S}[{_UP}]))(?:\.|(?![\w-])){_S}{_RANK}"
                     rf"({_ANY})")
+_LOW_TITLE = re.compile(
+    r"(?<![\w-])(?:(?:sig|sr|sra|srta|dr|dhr|mevr|mw|mr|mrs|ms|prof|avv|dott|ing|fru|hr|fr)\.|sig\.ra|signora?|"
+    r"signore|señora?|"
+    r"señorita|senhora?|monsieur|madame|meneer|mevrouw|heer|herr|frau|herrn|lady|sir|don|doña)"
+    rf"{_S}({_ANY})")
 _FIELD = re.compile(
     r"(?:^|[\n|;,(•\t]|\.\s)\s*(?:[-*]\s)?(?:\*\*|_)?((?:full |first |last |contact |customer |client |patient |"
     r"employee |user |account |family |"
@@ -91,6 +96,26 @@ _DONE = re.compile(
     rf"z\.{_S}?hd\.?:?|wenden sie sich an|im auftrag von|à l['’]attention de|a la atención de|"
     rf"sold to|ship(?:ped)? to|billed to|invoice to|paid by|transferred to|account of|belongs to|refund "
     rf"to)){_S}{_RANK}({_FULL})(?![\w@-])")
+_ROLE = re.compile(
+    r"\b(?:employee|customer|client|patient|tenant|colleague|applicant|resident|student|manager|director|nurse|"
+    r"owner|user|"
+    r"neighbou?r|landlord|witness|mitarbeiter(?:in)?|kund(?:e|in|en)|mieter(?:in)?|kolleg(?:e|in|en)|patient(?:in|"
+    r"en)?|"
+    r"nachbar(?:in)?|vermieter(?:in)?|schüler(?:in)?|employée?|cliente?|locataire|patiente|collègue|emplead[oa]|"
+    r"paciente|"
+    r"inquilin[oa]|dipendente|paziente|collega|medewerker|klant|huurder|complaint from|request from|order from|"
+    r"geht an|"
+    rf"gesendet an|gehört|belongs to|heißt|hei(?:ss|ß)e[nr]?){_S}({_FULL})(?![\w@-])")
+_DOES = re.compile(
+    rf"(?:^|[.!?]\s|\n|\b(?:that|dass|que|and|"
+    rf"und)\s)({_NAME}(?:{_S}{_INITIAL})?{_S}(?:{_PARTICLE}{_S})?{_NAME})(?:{_S}\([^)\n]{{2,30}}\))?"
+    r"(?:['’]s (?:card|account|phone|email|e-mail|address|password|salary|contract|application|request|order|flat|"
+    r"birthday)|"
+    r" (?:called|reported|said|says|wrote|asked|complained|requested|submitted|moved|left|had left|has left|"
+    r"joined|signed|"
+    r"lives|works|was born|is on (?:leave|holiday|vacation)|is (?:sick|ill|away)|resigned|hat |ist bis |wohnt|"
+    r"arbeitet|rief|"
+    r"schrieb|habite|travaille|vive|trabaja|abita|lavora|woont|werkt|bor ))")
 _PAIR = re.compile(rf"(?<![\w'’@/.&-])({_NAME})((?:{_S}{_INITIAL}|"
                    rf"{_S}{_NAME}){{0,2}}?(?:{_S}{_PARTICLE})?){_S}({_NAME})(?![\w@]|[.-]\w)")
 _TURNED = re.compile(rf"(?<![\w@-])({_NAME}),{_S}({_NAME})(?:{_S}{_INITIAL})?(?![\w@-])")
@@ -117,10 +142,22 @@ cheers grüße grüßen gruß cordialement salutations saludos atentamente salud
 atenciosamente
 heiße appelle llamo chiamo heet heter nome named called namens reported written submitted handled requested diagnosed
 witnessed
-booked hired interviewed represented genehmigt bearbeitet spoke talked assigned behalf ask letter message call called
+booked hired interviewed represented said says wrote asked complained joined resigned lives works wohnt arbeitet rief
+schrieb
+habite travaille vive trabaja abita lavora woont werkt heer genehmigt bearbeitet spoke talked assigned behalf ask
+letter message call called
 email hd
 auftrag invoice paid transferred belongs refund sold shipped moin servus tag morgen abraços mfg vg lg thank
 """.split()) - frozenset(("to", "from", "m", "tag", "call", "ask", "called", "thank"))
+_ROLES = frozenset("""
+employee customer client patient tenant colleague applicant resident student manager director nurse owner user
+neighbor neighbour
+landlord witness mitarbeiter mitarbeiterin kunde kundin kunden mieter mieterin kollege kollegin kollegen patientin
+patienten
+nachbar nachbarin vermieter vermieterin schüler schülerin employé employée cliente locataire patiente collègue
+empleado empleada
+paciente inquilino inquilina dipendente paziente collega medewerker klant huurder geht gesendet gehört heißt heiße
+""".split())
 _FIELD_SIGNS = re.compile(r"(?:^|\n)\s*(?:from|to)\s?:", re.IGNORECASE)
 _NOT_A_NAME = frozenset("""
 the a an and or of in on at for with by to it is was this that your our their his her my its new please thank thanks
@@ -157,8 +194,9 @@ class Person(Rule):
         return _GIVEN | _CUES | self._extra
 
     def wants(self, signs: Signs) -> bool:
-        return not self._words.isdisjoint(signs.words) or ("<" in signs.text and "@" in signs.text) \
-            or bool(_FIELD_SIGNS.search(signs.text))
+        text = signs.text
+        return (not self._words.isdisjoint(signs.words) or not _ROLES.isdisjoint(signs.words) or "M. " in text
+                or ("<" in text and "@" in text) or bool(_FIELD_SIGNS.search(text)))
 
     def find(self, signs: Signs) -> Iterator[Hit]:
         text, words = signs.text, signs.words
@@ -175,6 +213,16 @@ class Person(Rule):
                     yield _hit(found, 1, 0.95, "mail")
         for found in _SAYS.finditer(text):
             yield from self._said(found)
+        if cued or "from" in words or "to" in words or not _ROLES.isdisjoint(words):
+            for found in _ROLE.finditer(text):
+                name = found[1].split()
+                if not self._refused(found[1]) and name[-1].lower() not in NOT_A_SURNAME:
+                    yield _hit(found, 1, 0.9 if self._given(name[0]) else 0.7, "role")
+        for found in _DOES.finditer(text):
+            name = found[1].split()
+            if not self._refused(found[1]) and not any(part.lower() in NOT_A_SURNAME for part in name) \
+                    and not found[1].isupper():
+                yield _hit(found, 1, 0.85 if self._given(name[0]) else 0.55, "deed")
         for found in _DONE.finditer(text) if cued or "called" in words or "call" in words or "to" in words else ():
             name = found[1].split()
             if not self._refused(found[1]) and name[-1].lower() not in NOT_A_SURNAME:
@@ -188,8 +236,11 @@ class Person(Rule):
             last = name[-1].lower()
             if name[0].lower() in _NOT_A_NAME or last in _NOT_A_NAME:
                 continue
-            eponym = last in NOT_A_SURNAME or _follows(text, found.end(1))
-            yield _hit(found, 1, 0.4 if eponym else 0.92, "title")
+            doubtful = last in NOT_A_SURNAME and len(name) == 1
+            yield _hit(found, 1, 0.4 if _follows(text, found.end(1)) else 0.7 if doubtful else 0.92, "title")
+        for found in _LOW_TITLE.finditer(text):
+            if found[1].split()[0].lower() not in _NOT_A_NAME:
+                yield _hit(found, 1, 0.85, "title")
 
     def _fields(self, text: str) -> Iterator[Hit]:
         for found in _FIELD.finditer(text):
@@ -249,7 +300,9 @@ class Person(Rule):
                 continue
             known = last.lower() in _SURNAMES or last.lower() in self._extra
             doubtful = first.lower() in AMBIGUOUS and first.lower() not in self._extra
-            confidence = 0.92 if known and not doubtful else 0.82 if known or not doubtful else 0.55
+            if first.isupper() and (not known or doubtful):
+                continue  # IN NO EVENT WILL CISCO
+            confidence = 0.92 if known and not doubtful else 0.82 if known or not doubtful else 0.45
             if _follows(text, end):
                 confidence = 0.35
             yield Hit(found.start(), end, "PERSON", confidence, "person/pair")

@@ -20,7 +20,8 @@ _CUE = re.compile(r"\b(?:tel|phone|telephone|telefon\w*|tél|téléphone|teléfo
                   r"call(?:ed|s)?|fax|"
                   r"ruf\w*|handy|portable|móvil|cellulare|gsm|whatsapp|sms|text|hotline|extension|dial|ring|"
                   r"reach(?:ed)?|ph|fon|"
-                  r"contact|nummer|numéro|celular|telefone|anruf\w*|appele[rz])\b")
+                  r"contact|nummer|numéro|celular|ligue|llam[ea]\w*|chiam\w+|bel(?:len)?|zurückrufen|telefone|"
+                  r"anruf\w*|appele[rz])\b")
 _OTHER = re.compile(r"\b(?:order|invoice|article|item|part|serial|account|acct|konto|kontonr|bestell\w*|"
                     r"artikel\w*|rechnung\w*|"
                     r"isbn|issn|ean|upc|sku|version|model|ticket|case|customer|kunden\w*|reference|ref|vat|"

@@ -36,7 +36,9 @@ _URL = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://([^\s/:@'\"<>]{0,80}:[^\s/@'\"<>]
 _ASSIGNED = re.compile(
     r"(?<![^\W_])((?:pass(?:word|wd|phrase|code)|pwd|pw|passwort|kennwort|mot de passe|contraseña|password "
     r"temporanea|wachtwoord|"
-    r"senha|lösenord|(?:api|access|secret|private|auth|client|encryption|license|signing)[ _-]?(?:key|token|secret)|"
+    r"senha|lösenord|(?:api|access|secret|private|auth|client|encryption|license|signing|deploy|master|session|"
+    r"service|webhook|bot|ssh|root)"
+    r"[ _-]?(?:key|token|secret)|key|"
     r"secret|token|bearer|credentials?|pin(?:[ -]?code)?|zugangscode|lizenzschlüssel))\w{0,12}['\"]?"
     r"(\s*(?:[:=]|=>|:=)\s*|\s+(?:is now|is|ist|lautet|est|es|war|was set to|set to|becomes)\s*:?\s+|\s+)"
     r"(?:['\"`“„«]([^'\"`”“»\n]{3,120})['\"`”“»]|([^\s'\"`,;<>()\[\]{}|]{4,200}))", re.IGNORECASE)
@@ -88,11 +90,12 @@ class Secret(Rule):
             named, quoted, sign = found[1].lower(), group == 3, found[2].strip(" \n\t")
             strong = bool(sign) and sign[0] in ":="
             confidence = self._judge(value, pin="pin" in named[:3], strong=strong, quoted=quoted,
+                                     bare=named == "key",
                                      password=named[:2] in ("pa", "pw", "ke", "mo", "co", "wa", "se", "lö"))
             if confidence:
                 yield Hit(found.start(group), found.start(group) + len(value), "SECRET", confidence, "secret/named")
 
-    def _judge(self, value: str, *, pin: bool, strong: bool, quoted: bool, password: bool) -> float:
+    def _judge(self, value: str, *, pin: bool, strong: bool, quoted: bool, password: bool, bare: bool) -> float:
         letters, digits = any(s.isalpha() for s in value), any(s.isdigit() for s in value)
         signs = any(not s.isalnum() and not s.isspace() for s in value[:-1])
         if pin:
@@ -101,6 +104,8 @@ class Secret(Rule):
             return 0.0
         if len(value) >= 16 and letters and digits and entropy(value) >= self.min_entropy:
             return 0.92
+        if bare:
+            return 0.0
         if len(value) >= 6 and ((letters and digits) or (signs and digits)) and not _plain(value):
             return 0.88 if strong or quoted else 0.82
         if len(value) >= 8 and letters and signs and not _plain(value) and (strong or quoted):
