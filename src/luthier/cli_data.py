@@ -58,6 +58,21 @@ def dropped(
 
 
 @data.command()
+def browse(
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    to: Annotated[Path | None, typer.Option("--to", help="File to write; .luthier/lineage.html if left out.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="At most so many rows.")] = 20_000,
+    as_json: Json = False,
+) -> None:
+    """Write one page with every example and dropped item and its source, to search and filter in a browser."""
+    from luthier.project.browse import browse as write
+
+    done = write(open_project(project, settings), to, count=count)
+    show(done.data(), as_json, done.text())
+
+
+@data.command()
 def export(
     to: Annotated[Path, typer.Option("--to", help="File or folder to write.")],
     format: Annotated[str, typer.Option("--format", "-f", help="chat, alpaca, sharegpt, jsonl, csv, parquet, hf, "
