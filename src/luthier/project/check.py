@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ from typing import Any
 from luthier.errors import LuthierError, ModelError
 from luthier.models.sources import cache_folder, resolve
 from luthier.prepare.makers.conll import SUFFIXES as CONLL
+from luthier.project.asking import asking, teachers
 from luthier.project.base import STAGES, Done, Project, needed
 from luthier.project.protection import Advice, facts_of, recommend
 from luthier.store import Artifact, Store
@@ -146,6 +147,11 @@ def check(project: Project) -> Check:
             unit = UNITS[stage] if not project.spec.task.labelled else "row passes" if stage == "train" else "rows"
             steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[_rate(project, stage)],
                               f"{units:,.0f} {unit}"))
+    if states["prepare"] not in ("kept", "cannot run"):
+        for asked in teachers(project, made, _bytes(project)):
+            notes.append(asked.text()[:1].upper() + asked.text()[1:] + ".")
+            steps = [replace(step, seconds=step.seconds + asked.seconds) if step.stage == "prepare" and step.seconds
+                     else step for step in steps]
     if project.spec.task.labelled:
         steps = [step for step in steps if step.stage not in ("ingest", "index")]
     if project.spec.blend.at is None:
@@ -342,6 +348,8 @@ def record(project: Project, done: Done) -> None:
     units = _work(project, made).get(done.stage, 0.0)
     if units <= 0:
         return
+    if done.stage == "prepare" and asking(project):
+        return  # a teacher's time is forecast by itself and says nothing about words
     rate = _rate(project, done.stage)
     if rate not in rates_of(cache_folder()):
         return

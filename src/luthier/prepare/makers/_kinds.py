@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from luthier.prepare.injection import find
 from luthier.prepare.makers._text import content, ends_well, is_item, plain, sentences
 from luthier.prepare.makers._words import word_set
 from luthier.types import Passage, digest
@@ -138,14 +139,6 @@ def focus_sentences(passage: Passage, count: int, language: str, seed: int) -> l
     return [sentence for sentence in dict.fromkeys(found) if sentence in chosen]
 
 
-_ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget|override)\b.{0,30}\b(?:previous|above|prior|earlier|all|other|these|your)\b.{0,30}"
-    r"\b(?:instructions?|prompts?|text|rules?|messages?)\b|\byou are (?:now |henceforth )?(?:an? )?(?:ai|assistant|"
-    r"language model|chatbot|dan)\b|\b(?:system|developer) prompt\b|\bas an ai\b|"
-    r"\b(?:ignorier\w*|vergiss|vergessen sie)\b.{0,40}\b(?:anweisung\w*|vorgaben?|prompts?)\b",
-    re.IGNORECASE | re.DOTALL)
-
-
 def orders(text: str) -> bool:
     """Whether a piece of a document speaks to a language model ("ignore the instructions above"), not to a reader."""
-    return bool(_ORDERS.search(text))
+    return any(hit.strong for hit in find(text))
