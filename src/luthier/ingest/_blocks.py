@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+MAX_COLUMNS = 5_000
+"""A wider table is no table that anybody wrote, and would take a reader's whole time."""
 _LIGATURES = {ord(c): unicodedata.normalize("NFKC", c) for c in "ﬀﬁﬂﬃﬄﬅﬆ"}
 _SPECIAL = {0xAD: None, 0x200B: None, 0xFEFF: None, 0x2060: None, 0xA0: " ", 0x202F: " ", 0x2007: " ",
             0x2028: "\n", 0x2029: "\n", 0x0B: "\n", 0x0C: "\n", 0x85: "\n", **_LIGATURES}

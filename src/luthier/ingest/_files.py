@@ -84,8 +84,12 @@ def locate(name: str, sources: Sequence[Path]) -> Path | None:
 
 
 def _printable(name: str) -> str:
-    """A name whose bytes are not UTF-8, written so that it can be stored and shown: `caf\\xe9.txt`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name that can be stored, shown in a terminal and put into a prompt: bytes that are no UTF-8, line breaks,
+    escape sequences and marks that turn the writing direction are written out: `caf\\xe9.txt`, `a\\nb.txt`."""
+    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in name)
 
 
 def _prefix(source: Path, taken: set[str]) -> str:

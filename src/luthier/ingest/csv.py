@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from luthier.ingest._blocks import table
+from luthier.ingest._blocks import MAX_COLUMNS, table
 from luthier.ingest.base import LIKELY, NO, READERS, Refused, Source
 from luthier.ingest.text import decode, looks_like_text
 from luthier.plugins import register
@@ -28,7 +28,7 @@ class CsvReader(Spec):
     rows_per_block: int = Field(default=25, ge=1)
     """Rows in one span; the header is repeated on each."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         named = source.suffix in (".csv", ".tsv", ".tab", ".psv")
@@ -56,6 +56,8 @@ def spans_of(text: str, *, delimiter: str | None = None, rows_per_block: int = 2
         raise Refused("corrupt", f"line {parsed.line_num}: {error}") from None
     if not rows:
         return []
+    if (widest := max(len(row) for _, row in rows)) > MAX_COLUMNS:
+        raise Refused("too-large", f"a table of {widest:,} columns; up to {MAX_COLUMNS:,} are read")
     header, body = rows[0], rows[1:]
     if not _is_header(header[1]):
         header, body = (1, [f"column {i + 1}" for i in range(len(header[1]))]), rows

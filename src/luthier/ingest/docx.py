@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
-from luthier.ingest._blocks import clean_lines, list_item, table
-from luthier.ingest._office import check_archive, properties, tell_damage
-from luthier.ingest.base import NO, READERS, SURE, Source
+from luthier.ingest import _hidden
+from luthier.ingest._blocks import MAX_COLUMNS, clean_lines, list_item, table
+from luthier.ingest._office import check_archive, dangers, properties, tell_damage
+from luthier.ingest.base import NO, READERS, SURE, Refused, Source
 from luthier.plugins import register
 from luthier.spec import Spec
 from luthier.types import Document, Span
@@ -25,7 +26,7 @@ class DocxReader(Spec):
     notes: bool = True
     """Also read footnotes and endnotes, after the text they belong to."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         return SURE if "word/document.xml" in source.members else NO
@@ -33,16 +34,30 @@ class DocxReader(Spec):
     def read(self, source: Source) -> Iterator[Document]:
         check_archive(source)
         with tell_damage():
-            import docx
-
-            opened = docx.Document(str(source.path))
-            meta = properties(opened.core_properties)
+            opened = _open(source)
+            meta = properties(opened.core_properties) | dangers(source)
             body = _Body(opened, self.notes)
             spans = _faked_headings(list(body.spans(opened.element.body)))
+            meta["hidden_text"] = _hidden.of_word(opened.element.body, W)
         title = meta.pop("title", "") or next((span.text for span in spans if span.kind == "heading"), "")
         yield source.document(
             reader="docx", media="application/vnd.openxmlformats-officedocument.wordprocessingml.document",
             spans=_merged(spans), title=title, meta=meta)
+
+
+def _open(source: Source) -> Any:
+    """The document, also of a template or of a file with macros (DOCM, DOTX, DOTM), whose parts have other types."""
+    from docx.opc.part import PartFactory
+    from docx.package import Package
+    from docx.parts.document import DocumentPart
+
+    for kind in ("ms-word.document.macroEnabled", "ms-word.template.macroEnabledTemplate",
+                 "openxmlformats-officedocument.wordprocessingml.template"):
+        PartFactory.part_type_for[f"application/vnd.{kind}.main+xml"] = DocumentPart
+    main = Package.open(str(source.path)).main_document_part
+    if not isinstance(main, DocumentPart):
+        raise Refused("corrupt", f"the main part is {main.content_type}, no Word document")
+    return main.document
 
 
 class _Item(NamedTuple):
@@ -147,6 +162,8 @@ class _Body:
                 elif merge is not None:
                     hanging[len(line)] = text
                 line += [text] * min(wide, 200)
+                if len(line) > MAX_COLUMNS:
+                    raise Refused("too-large", f"a table of more than {MAX_COLUMNS:,} columns")
             rows.append(line)
         if max(map(len, rows), default=0) <= 1:  # a frame around text, not a table
             yield from contents

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-from luthier.ingest._blocks import clean_lines, list_item, table
+from luthier.ingest import _hidden
+from luthier.ingest._blocks import MAX_COLUMNS, clean_lines, list_item, table
 from luthier.ingest.base import LIKELY, NO, READERS, SURE, Refused, Source
 from luthier.ingest.text import looks_like_text
 from luthier.plugins import register
@@ -40,7 +42,7 @@ class HtmlReader(Spec):
     encoding: str | None = None
     """Encoding of the files; None believes the page's own declaration."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4000].lower()
@@ -51,10 +53,11 @@ class HtmlReader(Spec):
 
     def read(self, source: Source) -> Iterator[Document]:
         root = parse(source.read_bytes(), self.encoding)
+        hidden = _hidden.of_html(root)
         walk = Walk(keep_furniture=self.keep_furniture)
         body = next(iter(root.iter("body")), root)
         spans = list(walk.spans(body))
-        meta = _meta(root)
+        meta = _meta(root) | {"hidden_text": hidden}
         if walk.dropped_words:
             meta["furniture_words"] = walk.dropped_words
         title = meta.pop("title", "") or next((s.text for s in spans if s.kind == "heading" and s.level == 1), "")
@@ -79,12 +82,59 @@ def parse(data: bytes, encoding: str | None = None) -> Any:
         encoding = "utf-8"
     data = data.decode(encoding, "replace").replace("\x00", "").encode("utf-8", "replace")
     data = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data)
+    parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
-        root = html.document_fromstring(data, parser=html.HTMLParser(encoding="utf-8", huge_tree=False))
+        root = html.document_fromstring(data, parser=parser)
     except (etree.ParserError, etree.XMLSyntaxError, ValueError) as error:
         reason = "empty" if "empty" in str(error).lower() else "corrupt"
         raise Refused(reason, f"not readable as HTML: {error}") from None
+    if "Excessive depth" in str(parser.error_log.last_error):  # libxml2 has left out the rest
+        raise Refused("corrupt", "nested too deeply: more than 2,048 elements")
+    _flatten(root)
     return root
+
+
+MAX_DEPTH = 100
+"""Elements nested deeper than this are read as plain text; real pages have up to about 40."""
+
+
+_FRAMES = {"table", "thead", "tbody", "tfoot", "tr", "ul", "ol", "dl", "menu"}
+"""Elements whose own text nobody reads, only that of their cells and items."""
+
+
+def _flatten(root: Any) -> None:
+    """Turn what is nested too deeply for a recursive walk into text, in place. (libxml2 itself drops what lies deeper
+    than 256 unless told that trees may be huge.)"""
+    if not root.getroottree().xpath("/*" * MAX_DEPTH):
+        return
+    path: list[Any] = []
+    for event, element in _events(root):
+        if event == "start":
+            path.append(element)
+            if len(path) == MAX_DEPTH and len(element):
+                target = next(one for one in reversed(path) if one.tag not in _FRAMES)
+                text = " ".join(target.itertext())
+                for child in list(target):
+                    target.remove(child)
+                target.text = text
+        else:
+            path.pop()
+
+
+def _events(root: Any) -> Iterator[tuple[str, Any]]:
+    """Start and end of each element, in order; the children of an element may change while it is being started."""
+    stack = [(root, iter(()))]
+    yield "start", root
+    stack[0] = (root, iter(list(root)))
+    while stack:
+        element, children = stack[-1]
+        child = next(children, None)
+        if child is None:
+            yield "end", element
+            stack.pop()
+        elif isinstance(child.tag, str):
+            yield "start", child
+            stack.append((child, iter(list(child))))
 
 
 def spans_of_fragment(source: str) -> list[Span]:
@@ -272,6 +322,8 @@ class Walk:
         if caption is not None:
             yield from self.block(caption)
         cells = [[cell for cell in row if cell.tag in ("td", "th")] for row in rows]
+        if max(map(len, cells), default=0) > MAX_COLUMNS:
+            raise Refused("too-large", f"a table of more than {MAX_COLUMNS:,} columns")
         layout = element.get("role") == "presentation" or max(map(len, cells), default=0) <= 1 or any(
             next(cell.iter("table", "h1", "h2", "h3"), None) is not None for row in cells for cell in row)
         if layout:  # a grid used to place things on the page
@@ -332,7 +384,7 @@ def _grid(rows: list[list[tuple[str, int, int]]]) -> list[list[str]]:
     hanging: dict[int, tuple[str, int]] = {}
     for row in rows:
         line: list[str] = []
-        queue = list(row)
+        queue = deque(row)
         while queue or len(line) in hanging:
             column = len(line)
             if column in hanging:
@@ -341,10 +393,12 @@ def _grid(rows: list[list[tuple[str, int, int]]]) -> list[list[str]]:
                     hanging[column] = (text, left - 1)
                 line.append(text)
                 continue
-            text, wide, high = queue.pop(0)
+            text, wide, high = queue.popleft()
             for offset in range(wide):
                 line.append(text)
                 if high > 1:
                     hanging[column + offset] = (text, high - 1)
+        if len(line) > MAX_COLUMNS:
+            raise Refused("too-large", f"a table of more than {MAX_COLUMNS:,} columns")
         grid.append(line)
     return grid

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from luthier.ingest._blocks import clean
-from luthier.ingest._pdf_blocks import Block, Bookmark, blocks_of, spans_of
+from luthier.ingest._pdf_blocks import Block, blocks_of, spans_of
+from luthier.ingest._pdf_guards import MAX_HIDDEN, MAX_RULES, hidden_text, outline, refuse_page_bomb
 from luthier.ingest._pdf_layout import Line, Run, lines_of, open_table, ruled_tables
-from luthier.ingest._quality import agreement
+from luthier.ingest._quality import agreement, judge_text
 from luthier.ingest.base import NO, READERS, SURE, Refused, Source
+from luthier.ingest.image import without as without_ocr
+from luthier.ingest.ocr._doubt import word_share
+from luthier.ingest.ocr.base import Picture
 from luthier.ingest.text import spans_of as text_spans
 from luthier.plugins import register
 from luthier.spec import Spec
@@ -29,18 +33,24 @@ MIN_RECALL = 0.85
 """Below this share of PDFium's words the layout has lost text, and the page is taken as PDFium reads it."""
 MIN_ORDER = 0.5
 """Below this share of PDFium's neighbouring word pairs the reading order is uncertain."""
+MIN_WORDS = 0.85
+"""Below this share of word-like text, a text layer under a picture of the page is compared with the picture's text."""
+STAMP_CHARS = 150
+"""Up to this many characters over a picture of the page may be a stamp or a fax header, and not its text."""
+COVERED = 0.5
+"""Share of the page that a picture covers when it is a picture of the page."""
 
 
 @register(READERS, "pdf")
 class PdfReader(Spec):
-    """PDF files that hold text; pages that are only pictures are noted, a file of nothing else is set aside."""
+    """PDF files: their text layer, and text recognition (`ingest.ocr`) for pages without one, or with a broken one."""
 
     running_text: bool = False
     """Also keep headers and footers that repeat on the pages."""
     form_fields: bool = True
     """Also read what is filled into form fields."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
 
     def accepts(self, source: Source) -> int:
         return SURE if b"%PDF-" in source.head[:1024] else NO
@@ -49,29 +59,48 @@ class PdfReader(Spec):
         opened = _open(source.path)
         try:
             total = len(opened)
+            refuse_page_bomb(source.path, total)
             wanted = min(total, source.max_pages or total)
-            plain, without, blank = _plain_text(opened, wanted)
-            if not any(plain):
-                raise Refused("no-text-layer", f"{total} page{'s' * (total > 1)} of pictures without text: "
-                                               "a scan, which needs text recognition first")
-            bookmarks = _outline(opened)
+            plain, without, blank, hidden = _plain_text(opened, wanted)
+            if not any(plain) and (source.ocr != "on" or not without):
+                raise Refused("no-text-layer", f"{total} page{'s' * (total > 1)} of pictures without text: a scan; "
+                                               + without_ocr(source.ocr))
+            pictures = _wanted(opened, plain, without) if source.ocr == "on" else []
+            bookmarks, ring = outline(opened)
             meta = _meta(opened)
         finally:
             opened.close()
         meta |= {"pages": total, "pages_without_text": without, "blank_pages": blank,
-                 "pages_skipped": total - wanted or None}
-        blocks, extra, notes = self._pages(source.path, plain, wanted)
+                 "pages_skipped": total - wanted or None, "ocr_wanted": pictures,
+                 "hidden_text": hidden[:MAX_HIDDEN]}
+        blocks, extra, notes = self._pages(source.path, plain, wanted, safe=not ring) if any(plain) else ([], [], {})
         spans = spans_of(blocks, bookmarks)
         spans = sorted([*spans, *extra], key=lambda span: span.page or 0) if extra else spans
         meta |= notes
         yield source.document(reader="pdf", media="application/pdf", spans=spans, title=_title(meta, spans), meta=meta)
 
-    def _pages(self, path: Path, plain: list[str], wanted: int) -> tuple[list[Block], list[Span], dict[str, Any]]:
+    def picture(self, source: Source, page: int, dpi: int) -> Picture:
+        """The page as PDFium draws it, grey; coarser than `dpi` where it would have more than `max_megapixels`."""
+        import pypdfium2
+
+        opened = _open(source.path)
+        try:
+            drawn = opened[page - 1]
+            wide, high = drawn.get_size()
+            scale = min(dpi / 72, (source.max_megapixels * 1e6 / max(wide * high, 1)) ** 0.5)
+            return Picture(drawn.render(scale=scale, grayscale=True).to_numpy().squeeze().copy(), scale)
+        except pypdfium2.PdfiumError:
+            raise Refused("corrupt", f"page {page} is damaged: PDFium cannot draw it") from None
+        finally:
+            opened.close()
+
+    def _pages(self, path: Path, plain: list[str], wanted: int, *, safe: bool = True
+               ) -> tuple[list[Block], list[Span], dict[str, Any]]:
         """Blocks of all pages; whole spans (form fields, pages as PDFium reads them); what to note in the document."""
         pages: dict[int, list[Line]] = {}
         heights: dict[int, float] = {}
         extra: list[Span] = []
-        for page in _layout(path, wanted, self.form_fields):
+        for page in _layout(path, wanted, self.form_fields) if safe else ():
             runs = _runs(page)
             tables = _tables(page, runs)
             within = {id(run) for one in tables for run in one.runs}
@@ -114,12 +143,13 @@ def _open(path: Path) -> Any:
         raise Refused("corrupt", "damaged or cut off: PDFium cannot open it") from None
 
 
-def _plain_text(opened: Any, wanted: int) -> tuple[list[str], list[int], list[int]]:
-    """PDFium's own text by page, pages with pictures but no text, and blank pages."""
+def _plain_text(opened: Any, wanted: int) -> tuple[list[str], list[int], list[int], list[dict[str, Any]]]:
+    """PDFium's own text by page, pages with pictures but no text, blank pages, and text that nobody can see."""
     import pypdfium2
 
     texts: list[str] = []
     without, blank = [], []
+    hidden: list[dict[str, Any]] = []
     for number in range(1, wanted + 1):
         text = ""
         objects = 1
@@ -129,6 +159,8 @@ def _plain_text(opened: Any, wanted: int) -> tuple[list[str], list[int], list[in
             text = text_page.get_text_bounded().replace("\r\n", "\n").replace("\ufffe", "-").replace("\x02", "-")
             if not text.strip():
                 objects = sum(1 for _ in page.get_objects(max_depth=1))
+            elif len(hidden) < MAX_HIDDEN:
+                hidden += hidden_text(page, text_page, number)
             text_page.close()
             page.close()
         except pypdfium2.PdfiumError:
@@ -136,22 +168,43 @@ def _plain_text(opened: Any, wanted: int) -> tuple[list[str], list[int], list[in
         texts.append(text if text.strip() else "")
         if not text.strip():
             (without if objects else blank).append(number)
-    return texts, without, blank
+    return texts, without, blank, hidden
 
 
-def _outline(opened: Any) -> list[Bookmark]:
+def _wanted(opened: Any, plain: list[str], without: list[int]) -> list[dict[str, Any]]:
+    """Pages whose picture should be read, and why: no text, broken text, or hardly any over a picture of the page.
+
+    For pages with text, `words` is its share of word-like text and `chars` its length: the better reading is taken.
+    """
+    found: list[dict[str, Any]] = [{"page": page, "why": "no-text"} for page in without]
+    for number, text in enumerate(plain, 1):
+        chars = len("".join(text.split()))
+        if not chars:
+            continue
+        share = word_share(text)
+        broken = judge_text(text)
+        why = "broken-text" if broken else "poor-text" if share < MIN_WORDS else "stamp" if chars < STAMP_CHARS else ""
+        if why and (broken or _is_covered(opened, number)):
+            found.append({"page": number, "why": why, "words": round(share, 3), "chars": chars})
+    return sorted(found, key=lambda one: one["page"])
+
+
+def _is_covered(opened: Any, number: int) -> bool:
+    """Whether a picture covers most of the page."""
     import pypdfium2
+    import pypdfium2.raw as raw
 
-    found = []
     try:
-        for entry in opened.get_toc(max_depth=6):
-            dest = entry.get_dest()
-            page = dest.get_index() if dest is not None else None
-            if page is not None and entry.get_title():
-                found.append(Bookmark(entry.get_title(), entry.level + 1, page + 1))
-    except (pypdfium2.PdfiumError, ValueError, UnicodeError):
-        return []  # a damaged outline is no loss: sizes give the levels
-    return found
+        page = opened[number - 1]
+        wide, high = page.get_size()
+        for found in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3):
+            left, bottom, right, top = found.get_bounds()
+            seen = max(0, min(right, wide) - max(left, 0)) * max(0, min(top, high) - max(bottom, 0))
+            if seen > COVERED * wide * high:
+                return True
+    except pypdfium2.PdfiumError:
+        return False
+    return False
 
 
 def _meta(opened: Any) -> dict[str, Any]:
@@ -216,7 +269,8 @@ def _runs(page: Any) -> list[Run]:
 def _drawn_bullets(page: Any, runs: list[Run]) -> list[Run]:
     """Browsers draw the bullets of a list: small round shapes just left of a line."""
     found = []
-    for shape in page.vector_graphics.shapes if page.vector_graphics else ():
+    shapes = page.vector_graphics.shapes if page.vector_graphics else ()
+    for shape in shapes if len(shapes) <= MAX_RULES else ():
         x, y, wide, high = shape.bbox
         if shape.has_curve and 1.5 <= wide <= 7 and abs(wide - high) < 0.5:
             marked = [run for run in runs if run.top <= y + high / 2 <= run.bottom]
@@ -238,7 +292,7 @@ def _tables(page: Any, runs: list[Run]) -> list[Line]:
     """Ruled tables, and those that liteparse finds without rules."""
     drawn = page.vector_graphics.lines if page.vector_graphics else []
     rules = [(min(r.x1, r.x2), min(r.y1, r.y2), max(r.x1, r.x2), max(r.y1, r.y2)) for r in drawn]
-    ruled = ruled_tables(rules, runs)
+    ruled = ruled_tables(rules, runs) if len(rules) <= MAX_RULES else []
     # One drawn row is a shaded header, or the end of a table of the page before.
     found = [one for one in ruled if len(one.rows or ()) > 1 or one.top < 0.2 * page.height]
     for block in page.blocks or ():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from luthier.ingest._blocks import clean_lines, list_item, table
-from luthier.ingest._office import check_archive, properties, tell_damage
+from luthier.ingest._office import check_archive, dangers, properties, tell_damage
 from luthier.ingest.base import NO, READERS, SURE, Source
 from luthier.plugins import register
 from luthier.spec import Spec
@@ -25,7 +25,7 @@ class PptxReader(Spec):
     hidden_slides: bool = False
     """Also read slides that are hidden in the show."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         return SURE if "ppt/presentation.xml" in source.members else NO
@@ -36,7 +36,7 @@ class PptxReader(Spec):
             from pptx import Presentation
 
             opened = Presentation(str(source.path))
-            meta = properties(opened.core_properties)
+            meta = properties(opened.core_properties) | dangers(source)
             slides = list(opened.slides)
             spans: list[Span] = []
             hidden = []

@@ -23,7 +23,7 @@ class TextReader(Spec):
     encoding: str | None = None
     """Encoding of the files, such as `cp1252`; None finds it out."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         if not looks_like_text(source.head):
@@ -85,6 +85,9 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
     wide = _utf16(data)
     if wide:
         return _newlines(data.decode(wide, "replace")), wide
+    if _mixed(data):
+        lines = (_either(line) for line in data.split(b"\n"))
+        return _newlines("\n".join(lines)), "utf-8, cp1252"
     from charset_normalizer import from_bytes
 
     best = from_bytes(data[:200_000], threshold=0.3).best()
@@ -93,6 +96,26 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
         # Look-alikes that differ in a few letters: the one nearly all Western files of this kind are in.
         name = "cp1252"
     return _newlines(data.decode(name, "replace")), name
+
+
+def _mixed(data: bytes) -> bool:
+    """Some lines UTF-8 and some not, as where logs or mails of several programs were put into one file. By chance a
+    line in another encoding is hardly ever valid UTF-8, so a third of such lines is no chance."""
+    odd = [line for line in data[:2_000_000].split(b"\n") if not line.isascii()]
+    valid = sum(_is_utf8(line) for line in odd)
+    return valid >= 2 and valid >= len(odd) / 3
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _either(line: bytes) -> str:
+    return line.decode("utf-8") if _is_utf8(line) else line.decode("cp1252", "replace")
 
 
 def _newlines(text: str) -> str:

@@ -11,11 +11,14 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from luthier.ingest._blocks import clean_lines, table
-from luthier.ingest._office import check_archive, properties, tell_damage
+from luthier.ingest._office import check_archive, dangers, properties, tell_damage
 from luthier.ingest.base import NO, READERS, SURE, Refused, Source
 from luthier.plugins import register
 from luthier.spec import Spec
 from luthier.types import Document, Span
+
+MAX_ROWS = 1_048_576
+"""Of a sheet, in Excel itself."""
 
 
 @register(READERS, "xlsx")
@@ -27,7 +30,7 @@ class XlsxReader(Spec):
     hidden_sheets: bool = False
     """Also read sheets that are hidden."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         return SURE if "xl/workbook.xml" in source.members or "xl/workbook.bin" in source.members else NO
@@ -42,7 +45,7 @@ class XlsxReader(Spec):
 
             book = openpyxl.load_workbook(source.path, read_only=True, data_only=True)
             formulas = openpyxl.load_workbook(source.path, read_only=True) if _has_formulas(source) else None
-            meta = properties(book.properties)
+            meta = properties(book.properties) | dangers(source)
             hidden = []
             spans: list[Span] = []
             sheets = book.worksheets
@@ -107,6 +110,8 @@ def _blocks(sheet: Any, formulas: Any) -> Iterator[tuple[int, list[list[str]]]]:
     block: list[list[str]] = []
     first = 0
     for number, row in enumerate(rows, 1):
+        if number > MAX_ROWS:  # a row number that no program writes; the reader would count up to it
+            break
         raw = next(others, ()) if formulas is not None else ()
         line = [_shown(cell, raw[i] if i < len(raw) else None) for i, cell in enumerate(row)]
         while line and not line[-1]:

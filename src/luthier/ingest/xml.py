@@ -24,7 +24,7 @@ ITEMS = {"li", "listitem", "item", "step"}
 class XmlReader(Spec):
     """XML files of any vocabulary; question and answer elements become a heading with its text."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def accepts(self, source: Source) -> int:
         head = source.head.lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -58,9 +58,14 @@ def parse(data: bytes) -> Any:
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
+        if "entity amplification" in str(error):
+            raise Refused("unsafe-xml", "it declares entities that fill the memory; remove them") from None
         raise Refused("corrupt", f"not well-formed XML: {error.msg}") from None
     if root is None:
         raise Refused("corrupt", "no root element")
+    declared = root.getroottree().docinfo.internalDTD
+    if declared is not None and next(iter(declared.iterentities()), None) is not None:  # in an encoding not seen above
+        raise Refused("unsafe-xml", "it declares entities, which can be used to fill the memory; remove them")
     return root
 
 
