@@ -46,6 +46,22 @@ def weak(project: ProjectDir = HERE, settings: Settings = None, as_json: Json = 
     show(found.data(), as_json, found.text())
 
 
+def triage(
+    folders: Annotated[list[Path], typer.Argument(help="Folders or files of unknown documents.")],
+    project: ProjectDir = HERE,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for triage.jsonl and triage.csv; the project's "
+                                             "triage/ if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sort unknown documents: what each is, which fields it holds, which data set it belongs to (section triage). Files
+    that were sorted before are not read again."""
+    from luthier.project.triage import sort_documents
+
+    found = sort_documents(open_project(project, settings), folders, out=out, progress=progress_of(as_json))
+    show(found.data(), as_json, found.text())
+
+
 def _release_folder(opened: Project, name: str | None) -> Path:
     from luthier.release.base import live_release
 
@@ -123,5 +139,5 @@ def predict(
 
 def add_commands(app: typer.Typer) -> None:
     """Put the commands into the app."""
-    for command in (label, weak, serve, chat, predict):
+    for command in (label, weak, triage, serve, chat, predict):
         app.command(rich_help_panel="Use")(command)

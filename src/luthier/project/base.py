@@ -35,6 +35,7 @@ from luthier.spec import Spec, load_yaml
 from luthier.store import Artifact, Store, tell_disk_trouble, write_json
 from luthier.task import Task
 from luthier.train.base import Train
+from luthier.triage.base import Triage
 from luthier.tune.base import Tune
 
 STAGES = ("ingest", "prepare", "index", "adapt", "train", "blend", "evaluate", "release")
@@ -74,6 +75,8 @@ class ProjectSpec(Spec):
     """The server."""
     watch: Watch = Watch()
     """Updates by themselves, run by `luthier watch`."""
+    triage: Triage = Triage()
+    """Sorting unknown documents: their class, fields and data set, run by `luthier triage`."""
     protection: Protection = Protection()
     """What is known about forgetting; `luthier check` proposes a protection by it."""
 
