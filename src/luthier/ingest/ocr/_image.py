@@ -18,8 +18,9 @@ MAX_SKEW = 8.0
 """Degrees. Pages that are more askew are photographs of something else."""
 MIN_SKEW = 0.2
 """Degrees below which a page is left alone: every turn blurs."""
-SIDEWAYS = 1.6
-"""How much sharper the columns' profile must be than the rows' before a page counts as lying on its side."""
+SIDEWAYS = 4.0
+"""How much sharper the columns' profile must be than the rows' before a page surely lies on its side. Measured: upright
+letters, receipts and print have .04 to 2.2."""
 _WORK_SIDE = 1000
 
 
@@ -61,12 +62,14 @@ def upright(image: np.ndarray, quarter_turns: int | None = None) -> Upright:
 
     size = (image.shape[1], image.shape[0])
     ink = _ink(image)
+    side = np.ascontiguousarray(np.rot90(ink, -1))
+    (angle, sharp), (angle_side, sharp_side) = _rough_skew(ink), _rough_skew(side)
     if quarter_turns is None:
-        quarter_turns = 1 if _sharpness(ink.T) > SIDEWAYS * _sharpness(ink) else 0
+        quarter_turns = 1 if sharp_side > SIDEWAYS * sharp else 0
     if quarter_turns:
         image = np.ascontiguousarray(np.rot90(image, -quarter_turns))
         ink = np.ascontiguousarray(np.rot90(ink, -quarter_turns))
-    skew = _skew(ink)
+    skew = _skew(ink, angle_side if quarter_turns % 2 else angle)
     if skew:
         high, wide = image.shape[:2]
         matrix = cv2.getRotationMatrix2D((wide / 2, high / 2), skew, 1.0)
@@ -141,25 +144,34 @@ def _sharpness(ink: np.ndarray) -> float:
     return float(np.square(np.diff(rows)).sum() / max(rows.sum(), 1))
 
 
-def _skew(ink: np.ndarray) -> float:
-    """Degrees by which turning (counter-clockwise) levels the lines; 0 where nothing is gained."""
+def _rough_skew(ink: np.ndarray) -> tuple[float, float]:
+    """Degrees (to half a degree) that level the lines when turned counter-clockwise, and their sharpness then."""
     import cv2
     import numpy as np
 
-    high, wide = ink.shape
-    marks = ink * 255
+    small = cv2.resize(ink * 255, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    tried = [(float(angle), _turned_sharpness(small, angle)) for angle in np.arange(-MAX_SKEW, MAX_SKEW + 0.01, 0.5)]
+    return max(tried, key=lambda found: found[1])
 
-    def sharpness(angle: float) -> float:
-        matrix = cv2.getRotationMatrix2D((wide / 2, high / 2), angle, 1.0)
-        turned = cv2.warpAffine(marks, matrix, (wide, high), flags=cv2.INTER_LINEAR)
-        return _sharpness(turned)
+
+def _skew(ink: np.ndarray, near: float) -> float:
+    """Degrees, to a tenth, that level the lines; 0 where nothing is gained."""
+    import numpy as np
 
     if not ink.any():
         return 0.0
-    still = sharpness(0.0)
-    best = max(np.arange(-MAX_SKEW, MAX_SKEW + 0.01, 0.5), key=sharpness)
-    best = max(np.arange(best - 0.4, best + 0.41, 0.1), key=sharpness)
-    return round(float(best), 1) if abs(best) >= MIN_SKEW and sharpness(best) > 1.02 * still else 0.0
+    marks = ink * 255
+    tried = [(float(angle), _turned_sharpness(marks, angle)) for angle in np.arange(near - 0.4, near + 0.41, 0.1)]
+    best, sharp = max(tried, key=lambda found: found[1])
+    return round(best, 1) if abs(best) >= MIN_SKEW and sharp > 1.02 * _turned_sharpness(marks, 0.0) else 0.0
+
+
+def _turned_sharpness(marks: np.ndarray, angle: float) -> float:
+    import cv2
+
+    high, wide = marks.shape
+    matrix = cv2.getRotationMatrix2D((wide / 2, high / 2), float(angle), 1.0)
+    return _sharpness(cv2.warpAffine(marks, matrix, (wide, high), flags=cv2.INTER_LINEAR))
 
 
 def _rotation(degrees: float) -> np.ndarray:

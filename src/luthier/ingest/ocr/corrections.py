@@ -122,10 +122,23 @@ def error_rates(lines: Sequence[Judged]) -> dict[str, Any]:
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Insertions, deletions and replacements that make one text the other (Levenshtein 1966)."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        before, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
-    return row[-1]
+    """Insertions, deletions and replacements that make one text the other (Levenshtein), bit-parallel: a column of the
+    table is one integer (Hyyrö 2003)."""
+    if not one:
+        return len(other)
+    places: dict[str, int] = {}
+    for at, char in enumerate(one):
+        places[char] = places.get(char, 0) | 1 << at
+    full, last = (1 << len(one)) - 1, 1 << len(one) - 1
+    up, down, distance = full, 0, len(one)
+    for char in other:
+        match = places.get(char, 0)
+        diagonal = (((match & up) + up) ^ up) | match | down
+        left_up = down | (~(diagonal | up) & full)
+        left_down = diagonal & up
+        distance += bool(left_up & last) - bool(left_down & last)
+        left_up = (left_up << 1 | 1) & full
+        left_down = left_down << 1 & full
+        up = left_down | (~(diagonal | left_up) & full)
+        down = left_up & diagonal
+    return distance

@@ -78,11 +78,18 @@ def warnings_of(read: Read, min_confidence: float) -> list[dict[str, Any]]:
 
 
 def _best_turn(image: np.ndarray, ocr: Ocr) -> tuple[Reading, Any]:
-    """The reading of the page the right way up. A page read with doubt is tried upside down: on a strip of its longest
-    lines first, since a whole page takes seconds."""
+    """The reading of the page the right way up. Where the engine found tall boxes, the page is tried on its side; one
+    that is read with doubt is tried upside down: on a strip of its longest lines first, since a page takes seconds."""
     page = upright(image)
     reading = _read(page.image, ocr)
-    if mean_confidence(reading.lines) >= LIKELY or not reading.lines or reading.lines[0].box is None:
+    if not reading.lines or reading.lines[0].box is None:
+        return reading, page
+    if _lies(reading.lines):
+        other = upright(image, (page.quarter_turns + 1) % 4)
+        again = _read(other.image, ocr)
+        if not _lies(again.lines):
+            reading, page = again, other
+    if mean_confidence(reading.lines) >= LIKELY:
         return reading, page
     strip, before = _strip(page.image, reading.lines)
     try:
@@ -94,6 +101,13 @@ def _best_turn(image: np.ndarray, ocr: Ocr) -> tuple[Reading, Any]:
     other = upright(image, (page.quarter_turns + 2) % 4)
     again = _read(other.image, ocr)
     return (again, other) if mean_confidence(again.lines) > mean_confidence(reading.lines) else (reading, page)
+
+
+def _lies(lines: Sequence[TextLine]) -> bool:
+    """Whether most of the text stands in boxes that are higher than wide."""
+    boxes = [(line.box, len(line.text)) for line in lines if line.box is not None and len(line.text) > 2]
+    tall = sum(chars for box, chars in boxes if box[3] - box[1] > 1.3 * (box[2] - box[0]))
+    return tall > 0.5 * sum(chars for _, chars in boxes) > 0
 
 
 def _strip(image: np.ndarray, lines: Sequence[TextLine]) -> tuple[np.ndarray, float]:
