@@ -255,7 +255,8 @@ def show(
 
 @app.command(rich_help_panel="Look")
 def trace(
-    what: Annotated[str, typer.Argument(help="A document's path, an id, a release NAME/VERSION, or an answer id.")],
+    what: Annotated[str, typer.Argument(help="A document's path, a row (data.csv:12), a release NAME/VERSION, "
+                                        "or the id of an example, passage, dropped item or answer.")],
     project: ProjectDir = HERE,
     settings: Settings = None,
     as_json: Json = False,

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from luthier.index.rag import bare_question
 from luthier.prepare.formats._flat import lineage
 from luthier.project.base import Project
 from luthier.project.data import file_or_row, opened
@@ -85,11 +86,12 @@ def _example(example: Example, content: Any, where: dict[str, list[str]]) -> dic
     if answer is None and (example.labels is not None or example.spans is not None):
         answer = ", ".join(example.labels or (f"{tag.label}: {str(example.input)[tag.start:tag.end]}"
                                               for tag in example.spans or ()))
-    before = [example.input] if isinstance(example.input, str) else [
-        f"{turn.role}: {turn.content}" if len(example.input) > 1 else turn.content for turn in example.input]
+    turns = [] if isinstance(example.input, str) else [turn for turn in example.input if turn.role != "system"]
+    earlier = "\n".join(f"{turn.role}: {turn.content}" for turn in turns[:-1])
     return {"k": example.split, "i": example.id, "s": example.origin.step, "m": example.origin.maker,
             "o": example.origin.where, "d": told["documents"] or [file_or_row(example)],
-            "q": _short(example.image or "\n".join(before)), "a": _short(answer or ""),
+            "q": _short(example.image or bare_question(example.question)), "a": _short(answer or ""),
+            "w": _short(earlier),
             "e": _short(example.origin.evidence), "t": list(example.tags),
             "p": [id for id in example.origin.passages if id in where]}
 
@@ -101,7 +103,7 @@ def _drops(records: Iterable[Any]) -> Iterator[Dropped]:
 def _dropped(drop: Dropped, known: list[str], paths: dict[str, str]) -> dict[str, Any]:
     source = source_of(drop, known, paths)
     return {"k": "dropped", "i": drop.item, "s": drop.step, "r": drop.reason, "o": drop.detail,
-            "d": [source] if source else [], "q": _short(drop.text), "a": "", "e": "", "t": [], "p": []}
+            "d": [source] if source else [], "q": _short(bare_question(drop.text)), "a": "", "e": "", "t": [], "p": []}
 
 
 def source_of(drop: Dropped, known: Iterable[str], paths: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +14,23 @@ from luthier.ingest.base import read_documents, read_set_aside
 from luthier.prepare.base import learned, read_dropped, read_examples, read_passages
 from luthier.prepare.labels import file_of
 from luthier.project.base import Project
+from luthier.project.browse import source_of
+from luthier.project.data import file_or_row
 from luthier.project.gc import parents
+from luthier.project.places import Places
 from luthier.store import Artifact
-from luthier.types import Example, read_jsonl
+from luthier.types import Dropped, Example, read_jsonl
+
+_SHOWN = 50  # dropped items listed of one document
 
 
 def trace(project: Project, what: str) -> dict[str, Any]:
-    """Everything known about a document path, a document, passage or example id, a release or an answer id.
+    """Everything known about a document path, a document, passage, example or dropped item's id, a row (data.csv:12), a
+    release or an answer id.
 
     Returns JSON data with a `type`; UsageError when nothing by that name is known.
     """
-    for walk in (_answer, _release, _document, _passage, _example, _source, _artifact):
+    for walk in (_answer, _release, _document, _passage, _example, _dropped, _source, _artifact):
         found = walk(project, what)
         if found is not None:
             return found
@@ -62,12 +69,18 @@ def _from_document(project: Project, id: str) -> dict[str, Any]:
     passages = [passage for passage in read_passages(prepared) if passage.document == id]
     examples = [example for example in read_examples(prepared) if id in example.origin.documents]
     trained = any(example.split == "train" for example in examples)
+    places = Places(project, prepared)
+    paths = _sources(prepared, places)
+    known = sorted({*places.paths.values()}, key=len, reverse=True)
+    gone = [drop for drop in read_dropped(prepared)
+            if drop.item == id or source_of(drop, known, paths) == places.paths.get(id, "-")]
     return {
-        "passages": [{"id": p.id, "where": p.citation, "words": len(p.text.split())} for p in passages],
+        "passages": [{"id": p.id, "where": p.citation, "places": places.of(p), "words": len(p.text.split())}
+                     for p in passages],
         "examples": [{"id": e.id, "split": e.split, "made_by": e.origin.step, "question": e.question[-120:]}
                      for e in examples],
-        "dropped": dict(Counter(f"{d.step}: {d.reason}" for d in read_dropped(prepared)
-                                if d.item == id or d.item in {p.id for p in passages})),
+        "dropped": dict(Counter(f"{drop.step}: {drop.reason}" for drop in gone)),
+        "dropped_items": [_told(drop) for drop in gone[:_SHOWN]],
         "models": [{"run": run.id, "learned_from_it": trained} for run in _made_from(project, prepared, "train")],
         "releases": _releases_of(project, prepared),
     }
@@ -82,7 +95,8 @@ def _passage(project: Project, what: str) -> dict[str, Any] | None:
             examples = [e for e in read_examples(prepared) if what in e.origin.passages]
             return {
                 "type": "passage", "id": what, "document": passage.document, "path": passage.path,
-                "where": passage.citation, "heading": list(passage.heading), "text": passage.text,
+                "where": passage.citation, "places": Places(project, prepared).of(passage),
+                "heading": list(passage.heading), "text": passage.text,
                 "examples": [{"id": e.id, "split": e.split, "made_by": e.origin.step} for e in examples],
                 "releases": _releases_of(project, prepared),
             }
@@ -98,10 +112,16 @@ def _example(project: Project, what: str) -> dict[str, Any] | None:
         where = example.origin.where.removeprefix("data/")
         if example.id == what or where == place or (example.image and example.image == what):
             passages = {p.id: p for p in read_passages(prepared)}
+            places = Places(project, prepared)
+            documents = [{"id": id, "path": places.paths.get(id, "no longer among the documents"),
+                          "reader": places.readers.get(id, "")} for id in example.origin.documents
+                         if example.origin.passages]
             return {
                 "type": "example", "id": example.id, "split": example.split, "question": example.question,
                 "answer": example.target, **_labels_of(example), "origin": asdict(example.origin),
-                "passages": [{"id": id, "where": passages[id].citation, "text": passages[id].text}
+                "documents": documents,
+                "passages": [{"id": id, "where": passages[id].citation, "places": places.of(passages[id]),
+                              "text": passages[id].text}
                              for id in example.origin.passages if id in passages],
                 "models": [{"run": run.id, "learned_from_it": example.split == "train"}
                            for run in _made_from(project, prepared, "train")],
@@ -116,6 +136,37 @@ def _labels_of(example: Example) -> dict[str, Any]:
     if example.spans is not None:
         told["tags"] = [f"{tag.label}: {str(example.input)[tag.start:tag.end]}" for tag in example.spans]
     return told | ({"image": example.image} if example.image else {})
+
+
+def _dropped(project: Project, what: str) -> dict[str, Any] | None:
+    """An item that a step refused: why, what it said, and the file that it comes from."""
+    prepared = _prepared(project)
+    if prepared is None:
+        return None
+    row = what.removeprefix("./").removeprefix("data/")
+    found = [drop for drop in read_dropped(prepared)
+             if what == drop.item or row in (drop.item.removeprefix("data/"),
+                                             drop.detail.partition(": ")[0].removeprefix("data/"))]
+    if not found:
+        return None
+    places = Places(project, prepared)
+    paths = _sources(prepared, places)
+    known = sorted({*places.paths.values()}, key=len, reverse=True)
+    others = {one.id: one.origin.where for one in read_examples(prepared)} | {
+        one.id: one.citation for one in read_passages(prepared)}
+    named = [id for id in re.findall(r"\b[0-9a-f]{16}\b", " ".join(drop.detail for drop in found)) if id in others]
+    return {"type": "dropped", "item": what, "from": source_of(found[0], known, paths),
+            "dropped": [{**_told(drop), "text": drop.text} for drop in found],
+            "see": [{"id": id, "where": others[id]} for id in dict.fromkeys(named)]}
+
+
+def _told(drop: Dropped) -> dict[str, Any]:
+    return {"item": drop.item, "step": drop.step, "reason": drop.reason, "detail": drop.detail}
+
+
+def _sources(prepared: Artifact, places: Places) -> dict[str, str]:
+    """Path by document and passage id."""
+    return {**{passage.id: passage.path for passage in read_passages(prepared)}, **places.paths}
 
 
 def _source(project: Project, what: str) -> dict[str, Any] | None:
@@ -161,9 +212,11 @@ def _release(project: Project, what: str) -> dict[str, Any] | None:
         if ingested is not None:
             documents = [{"id": d.id, "path": d.path, "sha256": d.sha256, "train_examples": counts[d.id]}
                          for d in read_documents(ingested)]
+    rows = Counter(file_or_row(example) for example in read_examples(prepared, "train")
+                   if not example.origin.passages) if prepared is not None else Counter()
     return {"type": "release", "name": record["name"], "version": record["version"],
             "choice": record.get("choice"), "base": record.get("base"), "lineage": record.get("lineage"),
-            "documents": documents}
+            "documents": documents, "files": dict(rows.most_common())}
 
 
 def _answer(project: Project, what: str) -> dict[str, Any] | None:
@@ -176,9 +229,11 @@ def _answer(project: Project, what: str) -> dict[str, Any] | None:
             passages = []
             prepared = _prepared(project)
             known = {p.id: p for p in read_passages(prepared)} if prepared else {}
+            places = Places(project, prepared) if prepared else None
             for id in row.get("passages", []):
                 passage = known.get(id)
-                passages.append({"id": id, "where": passage.citation, "document": passage.document} if passage
+                passages.append({"id": id, "where": passage.citation, "document": passage.document,
+                                 "places": places.of(passage) if places else []} if passage
                                 else {"id": id, "where": "no longer in the latest documents"})
             released = _release(project, str(row.get("release", "")))
             return {"type": "answer", **row, "passages": passages,
