@@ -13,7 +13,7 @@ from luthier.errors import DataError
 from luthier.index.base import Index, Retriever, build_retriever
 from luthier.index.rag import Rag
 from luthier.ingest.forgotten import read_forgotten
-from luthier.prepare import chunk, clean, injection, volatility
+from luthier.prepare import chunk, clean, injection, language, sift, volatility
 from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
@@ -66,8 +66,7 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     moving = {path for path, going in goings.items() if going.volatile}
     cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache,
                                                guard)
-    dropped += refused
-    dropped += early
+    dropped += [*refused, *early]
     read = sift.passages_of(read, documents, spec, sifted, dropped)
     passages = sift.one_of_each(read, spec, sifted, dropped, ctx=ctx, root=root, cache=store.cache("embeddings"))
     splits = spec.split.assign(passages, seed=spec.seed)
@@ -115,7 +114,8 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
         "documents": len(documents), "passages": len(passages), "examples": len(examples),
         "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
         "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
-        "volatile": len(moving), "superseded": len(sifted.superseded), "injections": len(injected), "personal_data": privacy.get("found", 0),
+        "volatile": len(moving), "superseded": len(sifted.superseded), "injections": len(injected),
+        "personal_data": privacy.get("found", 0),
         "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
     }
     write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,

@@ -95,6 +95,11 @@ class Dedupe(Spec):
         return _names(one).isdisjoint(lost) or _names(other).isdisjoint(new)
 
 
+def figures_of(text: str) -> frozenset[str]:
+    """The words that hold a digit."""
+    return frozenset(word for word in words(text) if any(sign.isdigit() for sign in word))
+
+
 def _names(passage: Passage) -> set[str]:
     """Words that name what a passage is about: with a capital inside a sentence, or in its title or headings."""
     found = {word.casefold() for word in _MID_CAPITAL.findall(passage.text) if word[0].isupper()}

@@ -20,6 +20,7 @@ from luthier.models.sources import file_hash
 from luthier.prepare import label_repeats
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare, no_split
 from luthier.prepare.decisions import apply_decisions
+from luthier.prepare.decontaminate import drop_benchmarks
 from luthier.prepare.forgotten_rows import drop_forgotten
 from luthier.prepare.label_repeats import drop_repeats
 from luthier.prepare.labels import FILE, OUT_OF_SCOPE, file_of, labels_of, ordered
@@ -45,7 +46,8 @@ differ in a word are two questions; equal ones are always found."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 5
 _ORDER = {"train": 0, "validation": 1, "test": 2}
-_NOT_READ = ("boilerplate", "clean", "injection", "chunk", "dedupe", "volatility", "max_examples_per_document")
+_NOT_READ = ("versions", "languages", "boilerplate", "clean", "injection", "chunk", "dedupe", "quality", "semantic",
+             "volatility", "max_examples_per_document")
 
 
 def refuse_settings(spec: Prepare) -> None:
@@ -79,6 +81,7 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     examples = _assign([(_named(example, key), key) for example, key in keyed], spec, given)
     examples = _unique_ids(examples)
     examples = drop_leaks(examples, dropped)
+    examples = drop_benchmarks(examples, spec.decontaminate, root, dropped)
     weak = label_rows(examples, task, spec.weak, store=store, root=root, validation=spec.split.validation,
                       progress=progress)
     examples = drop_leaks(weak.examples, dropped) if weak.data.get("validation") else weak.examples
