@@ -143,3 +143,30 @@ def test_where_several_labels_may_apply_the_wrong_one_is_turned_over():
     assert len(set(found) & set(wrong.tolist())) >= 24 and len(found) <= 45
     right = [found[at] == [name for name, is_so in zip("abc", true[at]) if is_so] for at in wrong if at in found]
     assert np.mean(right) > 0.9
+
+
+@pytest.mark.parametrize(("trust", "suspected"), [(True, [1]), (False, [0, 1])])
+def test_a_row_that_a_person_decided_is_not_suspected_again(monkeypatch, trust, suspected):
+    from dataclasses import dataclass, field
+    from types import SimpleNamespace
+
+    from luthier.prepare.decisions import DECIDED
+    from luthier.progress import Silent
+    from luthier.train.strategies.clean import Clean
+    from luthier.types import Example, Origin
+
+    @dataclass
+    class Fitted:
+        summary: dict = field(default_factory=dict)
+        artifacts: dict = field(default_factory=dict)
+
+    rows = [Example(id=str(at), input="t", target=None, labels=("a",), tags=(DECIDED,) if at == 0 else (),
+                    origin=Origin(maker="human", step="rows", where=f"d.csv:{at}")) for at in range(4)]
+    monkeypatch.setattr("luthier.train.strategies._features.space_of",
+                        lambda job, **_: SimpleNamespace(y=np.zeros(4, dtype=int)))
+    monkeypatch.setattr(Clean, "find", lambda self, space, seed: [(at, ["b"], 0.9, 0.1) for at in (0, 1)])
+    job = SimpleNamespace(train=rows, seed=0, progress=Silent(), but=lambda train: [int(row.id) for row in train])
+    kept: list = []
+    fitted = Clean(most=1.0, trust_decided=trust).run(lambda left: kept.extend(left) or Fitted(), job)
+    assert [int(row["id"]) for row in fitted.artifacts["suspects.json"]["rows"]] == suspected
+    assert kept == [at for at in range(4) if at not in suspected]

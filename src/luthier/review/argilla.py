@@ -10,8 +10,7 @@ from typing import Any
 
 from luthier.queues import Decided, ReviewItem
 from luthier.review.exchange import Said, Taken
-from luthier.review.items import proposed_labels
-from luthier.review.view import pair_of
+from luthier.review.items import pair_of, proposed_labels
 
 SETTINGS = ".settings.json"
 VERDICTS = ("accept", "edit", "reject")

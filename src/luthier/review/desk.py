@@ -133,6 +133,8 @@ class Desk:
             raise UsageError(f"the verdict is '{verdict}'; it must be accept, edit or reject")
         if verdict == "reject":
             return None
+        if verdict == "accept" and item.queue == "pairs":
+            return sources.pair_of(item)
         if verdict == "accept":
             return sources.proposed_labels(item) if item.queue == "labels" else item.proposal or item.text
         if item.queue == "labels":

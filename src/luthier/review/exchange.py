@@ -16,6 +16,7 @@ from luthier.errors import DataError, UsageError
 from luthier.queues import QUEUES, Decided, ReviewItem
 from luthier.review.agreement import answer
 from luthier.review.desk import Desk
+from luthier.review.items import pair_of
 from luthier.store import tell_disk_trouble, write_text
 
 FORMATS = ("jsonl", "label-studio", "argilla")
@@ -178,8 +179,6 @@ def _take(desk: Desk, item: ReviewItem, one: Said, by: str, have: dict[str, str]
 
 def _same(item: ReviewItem, value: Any) -> bool:
     """Whether a value is what the item proposes."""
-    from luthier.review.view import pair_of
-
     proposed = pair_of(item) if item.queue == "pairs" else item.proposal or item.text
     return answer(Decided(id="", verdict="edit", value=value)) == answer(Decided(id="", verdict="edit", value=proposed))
 

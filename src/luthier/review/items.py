@@ -4,6 +4,7 @@ that the strategy `clean` suspects."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,14 @@ def proposed_labels(item: ReviewItem) -> list[str]:
     if isinstance(item.proposal, str):
         return [item.proposal] if item.proposal else []
     return list(item.proposal)
+
+
+def pair_of(item: ReviewItem) -> dict[str, str]:
+    """Question and answer of a synthetic pair."""
+    if "question" in item.notes and "answer" in item.notes:
+        return {"question": str(item.notes["question"]), "answer": str(item.notes["answer"])}
+    found = re.match(r"Q:\s*(.*?)\s*\nA:\s*(.*)\Z", item.text, re.DOTALL)
+    return {"question": found[1], "answer": found[2]} if found else {"question": item.text, "answer": ""}
 
 
 def _key(text: str) -> str:

@@ -9,8 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 from luthier.queues import Decided, ReviewItem
 from luthier.review.exchange import Said, Taken
-from luthier.review.items import proposed_labels
-from luthier.review.view import pair_of
+from luthier.review.items import pair_of, proposed_labels
 
 SETTINGS = ".config.xml"
 """Ending of the file with the labelling configuration (project settings, Labeling Interface, Code)."""

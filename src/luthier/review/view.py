@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Any
 
 from luthier.queues import Decided, ReviewItem, latest
 from luthier.review.agreement import answer, own
 from luthier.review.desk import Desk, Mode
+from luthier.review.items import pair_of
 
 Piece = tuple[str, str]
 """A text and its mark: empty, `hit` (personal data, evidence), `gone` or `new` (differences)."""
 MAX_DIFF = 4000
 """Words of one text up to which differences are looked for; the time grows with their product."""
+DRAWN = {".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"}
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -33,7 +36,8 @@ def view(desk: Desk, item: ReviewItem, mode: Mode) -> dict[str, Any]:
     if item.queue == "duplicates":
         data["text"], data["context"] = differences(item.text, item.context)
     elif item.queue == "privacy":
-        data["text"] = _marked(item.text, _spans(item))
+        sentence = item.context or item.text
+        data |= {"text": _marked(sentence, _spans(item, sentence)), "context": []}
     elif item.queue == "pairs":
         data |= pair_of(item)
         evidence = str(item.notes.get("evidence") or "")
@@ -43,16 +47,9 @@ def view(desk: Desk, item: ReviewItem, mode: Mode) -> dict[str, Any]:
     return data
 
 
-def pair_of(item: ReviewItem) -> dict[str, str]:
-    """Question and answer of a synthetic pair."""
-    if "question" in item.notes and "answer" in item.notes:
-        return {"question": str(item.notes["question"]), "answer": str(item.notes["answer"])}
-    found = re.match(r"Q:\s*(.*?)\s*\nA:\s*(.*)\Z", item.text, re.DOTALL)
-    return {"question": found[1], "answer": found[2]} if found else {"question": item.text, "answer": ""}
-
-
 def has_image(item: ReviewItem) -> bool:
-    return bool(item.notes.get("image")) or bool(item.path and (item.page is not None or item.box is not None))
+    """Whether there is a page or picture to show: of slides and sheets, which have numbers too, none is drawn."""
+    return bool(item.notes.get("image")) or PurePosixPath(item.path).suffix.lower() in DRAWN
 
 
 def differences(one: str, two: str) -> tuple[list[Piece], list[Piece]]:
@@ -69,13 +66,13 @@ def differences(one: str, two: str) -> tuple[list[Piece], list[Piece]]:
     return [piece for piece in first if piece[0]], [piece for piece in second if piece[0]]
 
 
-def _spans(item: ReviewItem) -> list[tuple[int, int]]:
-    """Where the hit stands in its sentence: told by offsets, or found by its text."""
+def _spans(item: ReviewItem, text: str) -> list[tuple[int, int]]:
+    """Where the hit stands in its sentence: told by offsets, or found by its text, which the reason quotes."""
     start, end = item.notes.get("start"), item.notes.get("end")
-    if isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(item.text):
+    if isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text):
         return [(start, end)]
-    found = (_find(item.text, str(item.notes.get(key) or "")) for key in ("value", "hit", "match"))
-    return next((spans for spans in found if spans), [])
+    quoted = re.search("“(.+?)”", item.reason, re.DOTALL)
+    return _find(text, str(item.notes.get("value") or (quoted[1] if quoted else "")))
 
 
 def _find(text: str, piece: str) -> list[tuple[int, int]]:

@@ -15,7 +15,9 @@ let todo = []; // [queue, id] in order
 let at = 0;
 let item = null; // the one that is shown
 let chosen = new Set(); // labels, where several may be chosen
-let busy = false;
+let busy = false; // a second press while a decision is on its way would decide about an item that nobody saw
+let turn = 0; // counts what the person asked for; an answer that comes when something else was asked for is dropped
+let work = Promise.resolve(); // that decision; taking it back waits for it
 
 // --- server -----------------------------------------------------------------------------------------------------
 
@@ -56,8 +58,11 @@ function askForKey(problem) {
 // --- what there is to do ----------------------------------------------------------------------------------------
 
 async function load({ keep = null } = {}) {
+  const mine = ++turn;
   try {
-    state = await (await call(`/api/state?${query({ by: by(), queue, mode: mode() })}`)).json();
+    const found = await (await call(`/api/state?${query({ by: by(), queue, mode: mode() })}`)).json();
+    if (mine !== turn) return null;
+    state = found;
     if (!queue) {
       queue = state.start_queue || (state.queues.find((one) => one.open) ?? state.queues.find((one) => one.items) ?? state.queues[0]).queue;
       if (!by()) $("by").value = sessionStorage.getItem("luthier-review-by") || state.by;
@@ -71,11 +76,14 @@ async function load({ keep = null } = {}) {
   } catch (error) {
     trouble(error);
   }
+  return null;
 }
 
 // After a decision only the figures are read anew: the order that the person works in stays.
-async function figures() {
-  state = await (await call(`/api/state?${query({ by: by(), queue, mode: mode() })}`)).json();
+async function figures(mine) {
+  const found = await (await call(`/api/state?${query({ by: by(), queue, mode: mode() })}`)).json();
+  if (mine !== turn) return;
+  state = found;
   told();
 }
 
@@ -147,6 +155,7 @@ function choose(name) {
 // --- one item ---------------------------------------------------------------------------------------------------
 
 async function show() {
+  const mine = turn;
   item = null;
   chosen = new Set();
   clearPane();
@@ -157,16 +166,19 @@ async function show() {
     $("hint").textContent = nothing();
     return;
   }
-  item = await (await call(`/api/item?${query({ queue: name, id, mode: mode() })}`)).json();
+  const found = await (await call(`/api/item?${query({ queue: name, id, mode: mode() })}`)).json();
+  if (mine !== turn) return;
+  item = found;
   const sure = item.confidence ? `, confidence ${Math.round(100 * item.confidence)} %` : "";
   $("place").textContent = `${at + 1} of ${todo.length}${state.total > todo.length ? ` (of ${state.total})` : ""} · ${item.where}${sure}`;
   $("reason").textContent = item.reason;
   $("reason").hidden = !item.reason;
   const two = item.queue === "duplicates";
   $("text").hidden = item.queue === "pairs" || item.queue === "corrections";
-  pieces($("text"), item.text, two ? "Text 1" : "");
-  if (item.context.length) {
-    pieces($("context"), item.context, { duplicates: "Text 2", pairs: "Passage" }[item.queue] ?? "Around it");
+  const [text, around] = two ? [item.context, item.text] : [item.text, item.context]; // text 1 on the left
+  pieces($("text"), text, two ? "Text 2" : "");
+  if (around.length) {
+    pieces($("context"), around, { duplicates: "Text 1", pairs: "Passage" }[item.queue] ?? "Around it");
     $("context").hidden = false;
   }
   $("work").className = item.image || item.context.length ? "" : "alone";
@@ -294,46 +306,58 @@ function value() {
 
 // --- deciding ---------------------------------------------------------------------------------------------------
 
-async function decide(verdict, value) {
-  if (!item || busy) return;
+function decide(verdict, value) {
+  if (item && !busy) work = send(verdict, value);
+}
+
+async function send(verdict, value) {
   if (!by()) {
     trouble(new Error("Write your name into the field “You” first."));
     $("by").focus();
     return;
   }
   busy = true;
+  const mine = ++turn;
+  const about = item;
   try {
-    await call("/api/decide", { queue: item.queue, id: item.id, verdict, value: value ?? null, by: by(), mode: mode() });
-    trouble(null);
-    const text = { accept: WORDS[item.queue][0], edit: "Edited", reject: WORDS[item.queue][1] }[verdict];
-    $("news").textContent = `${text}. u takes it back.`;
-    todo.splice(at, 1);
-    if (at >= todo.length) at = 0;
-    await figures();
-    if (!todo.length && state.total) await load(); // the skipped ones, and what came meanwhile
-    else await show();
+    await call("/api/decide", { queue: about.queue, id: about.id, verdict, value: value ?? null, by: by(), mode: mode() });
+  } catch (error) {
+    trouble(error);
+    busy = false;
+    return;
+  }
+  busy = false;
+  const text = { accept: WORDS[about.queue][0], edit: "Edited", reject: WORDS[about.queue][1] }[verdict];
+  $("news").textContent = `${text}. u takes it back.`;
+  if (mine !== turn) return; // the person went elsewhere meanwhile
+  trouble(null);
+  todo.splice(at, 1);
+  if (at >= todo.length) at = 0;
+  try {
+    await Promise.all([figures(mine), show()]);
+    if (mine === turn && !todo.length && state.total) await load(); // skipped ones, and what came meanwhile
   } catch (error) {
     trouble(error);
   }
-  busy = false;
 }
 
 async function takeBack() {
-  if (busy) return;
-  busy = true;
+  await work;
+  const mine = ++turn;
   try {
     const back = await (await call("/api/undo", { by: by() })).json();
     $("news").textContent = "Taken back.";
+    if (mine !== turn) return; // the person went elsewhere meanwhile
     queue = back.queue;
     await load({ keep: [back.queue, back.id] });
   } catch (error) {
     trouble(error);
   }
-  busy = false;
 }
 
 function move(step) {
   if (!todo.length) return;
+  turn += 1;
   at = (at + step + todo.length) % todo.length;
   $("news").textContent = "";
   show().catch(trouble);

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from luthier.plugins import register
+from luthier.prepare.decisions import DECIDED
 from luthier.spec import Spec
 from luthier.train.seams import STRATEGIES
 
@@ -32,6 +33,8 @@ class Clean(Spec):
     """Parts of the train rows; each is judged by a model of the others (logistic regression on frozen features)."""
     most: float = Field(default=0.3, gt=0, le=1)
     """At most this share of the train rows is left out or weighed less, the least believable first."""
+    trust_decided: bool = True
+    """Never suspect a row whose label a person decided (`labels/decisions.jsonl`, `luthier review`)."""
 
     def run(self, fit: Callable[[Job], Fitted], job: Job) -> Fitted:
         from dataclasses import replace
@@ -40,7 +43,10 @@ class Clean(Spec):
 
         space = space_of(job, who=self.kind, unlabelled=False)
         job.progress.say("  looking for wrong labels")
-        found = self.find(space, job.seed)[: int(self.most * len(job.train))]
+        found = self.find(space, job.seed)
+        if self.trust_decided:
+            found = [one for one in found if DECIDED not in job.train[one[0]].tags]
+        found = found[: int(self.most * len(job.train))]
         rows = [{"id": job.train[at].id, "where": job.train[at].origin.where, "text": str(job.train[at].input)[:300],
                  **({"image": job.train[at].image} if job.train[at].image else {}),
                  "labels": list(job.train[at].labels or ()),
