@@ -113,7 +113,10 @@ class Scanner:
         result = []
         for text, one in zip(texts, found):
             taken = [(hit.start, hit.end) for hit in (*one.hits, *one.ignored)]
-            more = [Hit(match.start(), match.end(), "PERSON", wanted[match[0]], "person/repeated")
+            here = {text[hit.start : hit.end].split()[-1] for hit in one.hits
+                    if hit.kind == "PERSON" and self.sure(hit)}
+            more = [Hit(match.start(), match.end(), "PERSON", max(wanted[match[0]], 0.85 * (match[0] in here)),
+                        "person/repeated")
                     for match in pattern.finditer(text)
                     if all(match.end() <= start or match.start() >= end for start, end in taken)]
             if more:

@@ -129,7 +129,7 @@ class Surrogates:
 
     def _phone(self, value: str, plain: str) -> str:
         digits = [sign for sign in value if sign.isdigit()]
-        kept = _country_digits(value)
+        kept, regions = _country_digits(value), _regions(value)
         for turn in range(40):
             draw = self._digits(f"phone:{plain}:{turn}")
             made = digits[:kept] + [draw() for _ in digits[kept:]]
@@ -139,8 +139,9 @@ class Surrogates:
                                           and re.match(r"\(?\d{3}\)?[ .-]", value.removeprefix("1-"))):
                 made[-7:-4] = "555"
                 made[-4:-2] = "01"  # 555-0100 to 555-0199: set aside for fiction by the North American plan
+                return _refill(value, made)
             text = _refill(value, made)
-            if not _assigned(text):
+            if not any(_valid(text, region) for region in regions):
                 return text
         return "[PHONE]"
 
@@ -224,19 +225,18 @@ def _country_digits(value: str) -> int:
         return 2
 
 
-def _assigned(value: str) -> bool:
-    """Whether a number could be somebody's; the fiction range of North America is not."""
-    try:
-        import phonenumbers
-    except ImportError:
-        return False
-    for region in (None,) if value.startswith("+") else ("US", "GB", "DE", "FR", "ES", "IT", "NL", "SE", "BR", "IN"):
-        try:
-            if phonenumbers.is_valid_number(phonenumbers.parse(value, region)):
-                return True
-        except phonenumbers.NumberParseException:
-            continue
-    return False
+def _regions(value: str) -> list[str]:
+    """Where a number could be somebody's; "" stands for a number with its country."""
+    if value.lstrip("(").startswith(("+", "00")):
+        return [""]
+    return [region for region in ("US", "GB", "DE", "FR", "ES", "IT", "NL", "SE", "BR", "IN") if _valid(value, region)]
+
+
+def _valid(value: str, region: str) -> bool:
+    from luthier.prepare.privacy.recognizers.phone import _valid as kind_of
+
+    plain = value.lstrip("(")
+    return kind_of("+" + plain[2:] if not region and plain.startswith("00") else value, region) is not None
 
 
 def _national(value: str) -> bool:

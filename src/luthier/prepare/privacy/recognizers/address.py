@@ -107,8 +107,10 @@ class Address(Rule):
                 after = town.match(signs.text, found.end())
                 cue = _CUE.search(signs.near(found.start(), 40))
                 confidence = 0.93 if after else 0.85 if cue else 0.4 if name == "de" and _weak(found[0]) else 0.65
-                yield Hit(found.start(), after.end() if after else found.end(), "ADDRESS", confidence,
-                          f"address/{name}")
+                end = after.end() if after else found.end()
+                while end > found.start() and signs.text[end - 1] in ".,;:- \n":
+                    end -= 1
+                yield Hit(found.start(), end, "ADDRESS", confidence, f"address/{name}")
 
 
 def _weak(street: str) -> bool:

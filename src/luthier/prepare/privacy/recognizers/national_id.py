@@ -36,8 +36,8 @@ def _digits(value: str) -> str:
 
 def _steuer_id(value: str) -> bool:
     first = value[:10]
-    most = max(first.count(sign) for sign in set(first))
-    return value[0] != "0" and most in (2, 3) and len(set(first)) in (8, 9) and mod11_10(value)
+    most = max(first.count(sign) for sign in set(first))  # one digit stands twice or three times, the others once
+    return value[0] != "0" and (most, len(set(first))) in ((2, 9), (3, 8)) and mod11_10(value)
 
 
 def _nino(value: str) -> bool:
@@ -146,7 +146,7 @@ _DOCUMENT = re.compile(
     r"d'identità|"
     r"social security|medical record|mrn|patient(?:en)?(?: id|-?nr)|insurance (?:id|member)|versichertennummer)"
     r"\.?\s*(?:number|no|nr|num|numéro|número|numero|nummer|id|#|n°)?\.?\s*(?:is|ist|:|#|=)?\s*"
-    r"((?=[A-Z0-9-]*\d{3})[A-Z0-9]{1,4}-?[A-Z0-9]{4,12})(?![\w-])", re.IGNORECASE)
+    r"((?=(?:[A-Z-]*\d){3})[A-Z0-9]{1,4}-?[A-Z0-9]{4,12})(?![\w-])", re.IGNORECASE)
 
 
 @register(RECOGNIZERS, "national_id")

@@ -100,7 +100,7 @@ def _entities(offsets: Sequence[tuple[int, int]], scores: Any, kinds: Mapping[in
         kind, begins = kinds.get(number, ("", False))
         if start == end and number != -1:
             continue  # a token that stands for nothing in the text
-        glued = bool(run) and start == run[-1][1]  # the rest of a word
+        glued = bool(run) and start == run[-1][1] and text[start - 1 : start + 1].isalnum()  # the rest of a word
         if run and not (glued and kind == current) and (kind != current or begins):
             if glued and not kind:
                 run.append((start, end, run[-1][2]))

@@ -118,6 +118,7 @@ _DOES = re.compile(
     r"schrieb|habite|travaille|vive|trabaja|abita|lavora|woont|werkt|bor ))")
 _PAIR = re.compile(rf"(?<![\w'’@/.&-])({_NAME})((?:{_S}{_INITIAL}|"
                    rf"{_S}{_NAME}){{0,2}}?(?:{_S}{_PARTICLE})?){_S}({_NAME})(?![\w@]|[.-]\w)")
+_MORE = re.compile(rf"{_S}({_NAME})(?![\w@-])")
 _TURNED = re.compile(rf"(?<![\w@-])({_NAME}),{_S}({_NAME})(?:{_S}{_INITIAL})?(?![\w@-])")
 _POSSESSIVE = re.compile(r"['’]s$")
 
@@ -234,7 +235,7 @@ class Person(Rule):
         for found in _TITLE.finditer(text):
             name = found[1].split()
             last = name[-1].lower()
-            if name[0].lower() in _NOT_A_NAME or last in _NOT_A_NAME:
+            if self._refused(found[1]):
                 continue
             doubtful = last in NOT_A_SURNAME and len(name) == 1
             yield _hit(found, 1, 0.4 if _follows(text, found.end(1)) else 0.7 if doubtful else 0.92, "title")
@@ -298,6 +299,8 @@ class Person(Rule):
             if any(part.lower() in NOT_A_SURNAME or part.lower() in _NOT_A_NAME for part in between):
                 at = found.end(1)
                 continue
+            if (more := _MORE.match(text, end)) and more[1].lower() in _SURNAMES:  # Thomas Schneider Jones
+                end, last = more.end(), more[1]
             known = last.lower() in _SURNAMES or last.lower() in self._extra
             doubtful = first.lower() in AMBIGUOUS and first.lower() not in self._extra
             if first.isupper() and (not known or doubtful):
@@ -317,7 +320,9 @@ class Person(Rule):
 
     def _refused(self, name: str) -> bool:
         parts = name.replace(",", " ").split()
-        return parts[0].lower() in _NOT_A_NAME or parts[-1].lower() in _NOT_A_NAME
+        first = parts[0].lower()
+        particle = len(parts) > 1 and first in _LOW_PARTICLES
+        return (first in _NOT_A_NAME and not particle) or parts[-1].lower() in _NOT_A_NAME
 
 
 _LOW_PARTICLES = frozenset("van der den de von zu la los las del della di da dos do du le el al bin ibn ben ter "
