@@ -263,10 +263,11 @@ class Repeats:
         if vector is not None:
             import numpy as np
 
-            used = len(self._names)
-            if self._vectors is None or used == len(self._vectors):  # twice the room, so that adding stays cheap
+            room, used = self._vectors, len(self._names)
+            if room is None or used == len(room):  # twice the room, so that adding stays cheap
                 room = np.zeros((max(64, 2 * used), len(vector)), np.float32)
-                room[:used] = self._vectors[:used] if used else room[:0]
-                self._vectors = room
-            self._vectors[used] = vector
+                if used:
+                    room[:used] = self._vectors
+            room[used] = vector
+            self._vectors = room
             self._names.append(question)

@@ -89,10 +89,10 @@ def fits(kind: Kind, text: str, language: str) -> bool:
 def choose(passage: Passage, kinds: Sequence[Kind], count: int, language: str, seed: int) -> list[Kind]:
     """`count` kinds to ask a passage for: those that it fits, in an order by hash, from the start again when they are
     fewer. It depends on nothing but the passage, so a change elsewhere asks nothing anew."""
-    open_to = [kind for kind in kinds if fits(kind, passage.text, language) and
-               int(digest(str(seed), passage.id, "rare", kind), 16) % RARE.get(kind, 1) == 0]
-    order = sorted(open_to, key=lambda kind: digest(str(seed), passage.id, kind))
-    common = [kind for kind in order if kind not in RARE]
+    open_to: list[Kind] = [kind for kind in kinds if fits(kind, passage.text, language) and
+                           int(digest(str(seed), passage.id, "rare", kind), 16) % RARE.get(kind, 1) == 0]
+    order: list[Kind] = sorted(open_to, key=lambda kind: digest(str(seed), passage.id, kind))
+    common: list[Kind] = [kind for kind in order if kind not in RARE]
     order = [kind for kind in order if kind in RARE][:count] + common  # a rare one has its turn where it comes up
     found = order[:count]
     while common and len(found) < count:

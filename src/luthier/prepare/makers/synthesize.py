@@ -296,7 +296,7 @@ class Synthesize(Spec):
             return [Call((passage,), (focus.kind,), _teacher.sentence_prompt(passage, focus, manner), focus)
                     for focus in _kinds.focuses(passage, self.wanted, self.questions, language, seed)]
         kinds = _kinds.choose(passage, self.wanted, self.questions, language, seed)
-        alone = tuple(kind for kind in kinds if kind not in _kinds.RARE)
+        alone: tuple[Kind, ...] = tuple(kind for kind in kinds if kind not in _kinds.RARE)
         reword = int(digest(str(seed), passage.id, "reword"), 16) % 1000 < 1000 * self.reword
         calls = [Call((passage,), alone, _teacher.pairs_prompt(passage, alone, manner, reword=reword))] if alone else []
         if "comparison" in kinds and (other := _partner(passage, context)) is not None:
