@@ -114,9 +114,10 @@ def _letters(text: str, tokens: Sequence[str], costs: dict[str, float]) -> None:
     if len(latin) >= 8:
         length = sum(map(len, latin)) / len(latin)
         single = sum(len(token) == 1 for token in latin) / len(latin)
-        mute = sum(len(token) > 3 and not _VOWEL.search(token) and not token.isupper() for token in latin) / len(latin)
+        long = [token for token in latin if len(token) > 2 and not token.isupper()]
+        mute = sum(not _VOWEL.search(token) for token in long) / max(8, len(long))
         mixed = sum(token[1:] != token[1:].lower() and not token.isupper() for token in latin) / len(latin)
-        if single > 0.4 or mute > 0.2 or mixed > 0.4:
+        if single > 0.4 or mute > 0.3 or mixed > 0.4:
             costs["ocr-junk"] = 0.75
         elif length > 14 or length < 2.5:
             costs["odd-words"] = 0.4  # Gopher: a mean of 3 to 10 letters; German compounds are longer
