@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from luthier.errors import UsageError
+from luthier.executors import Executor
 from luthier.prepare.weak.figures import share
 from luthier.progress import Progress, Silent
 from luthier.project.base import Project
@@ -56,14 +57,14 @@ class Sorted:
 
 
 def sort_documents(project: Project, folders: Sequence[Path], *, out: Path | None = None,
-                   progress: Progress | None = None) -> Sorted:
+                   executor: Executor | None = None, progress: Progress | None = None) -> Sorted:
     """Judge every document below `folders` and write triage.jsonl and triage.csv into `out` (the project's `triage/`).
     UsageError for a folder that does not exist."""
     for folder in folders:
         if not folder.exists():
             raise UsageError(f"no such file or folder: {folder}")
     made = triage([*folders], project.spec.triage, store=project.store, root=project.root, releases=project.releases,
-                  ingest=project.spec.ingest, progress=progress or Silent())
+                  ingest=project.spec.ingest, executor=executor, progress=progress or Silent())
     project.remember("triage", made)
     out = out or project.root / FOLDER
     with tell_disk_trouble(out):

@@ -17,6 +17,7 @@ from pydantic import Field as Setting
 from pydantic import field_validator, model_validator
 
 from luthier.errors import SpecError
+from luthier.executors import Executor
 from luthier.ingest.base import Ingest
 from luthier.progress import Progress, Silent
 from luthier.spec import Spec
@@ -51,8 +52,8 @@ class Field(Spec):
     """A regular expression whose match (or first group) is the value, case ignored; looked for where no label was
     found. `^` and `$` are line ends."""
     type: Literal["text", "number", "amount", "date", "email", "iban"] = "text"
-    """What the value must look like; text is anything. With neither label nor pattern, the type alone is looked for; dates,
-    e-mail addresses and IBANs also where the label or pattern was not found."""
+    """What the value must look like; text is anything. With neither label nor pattern, the type alone is looked for;
+    dates, e-mail addresses and IBANs also where the label or pattern was not found."""
     take: Literal["first", "last", "largest"] = "first"
     """Which one counts where several are found."""
     description: str = ""
@@ -134,7 +135,7 @@ class Triage(Spec):
 
 
 def triage(sources: Sequence[str | Path], spec: Triage, *, store: Store, root: Path, releases: Path | None = None,
-           ingest: Ingest | None = None, progress: Progress = Silent()) -> Artifact:
+           ingest: Ingest | None = None, executor: Executor | None = None, progress: Progress = Silent()) -> Artifact:
     """Judge every document below `sources`.
 
     The artifact holds triage.jsonl (a line a document, by path), triage.csv, summary.json, set_aside.jsonl and
@@ -148,7 +149,7 @@ def triage(sources: Sequence[str | Path], spec: Triage, *, store: Store, root: P
     if not spec.classes and not spec.fields:
         raise SpecError("triage: there is nothing to look for; name classes, fields, or both in the section triage")
     return run.run(sources, spec, store=store, root=root, releases=releases, ingest=ingest or Ingest(),
-                   progress=progress)
+                   executor=executor, progress=progress)
 
 
 def settings_key(spec: Triage, more: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ TYPES = {
 }
 DISTINCT = ("date", "email", "iban")
 """Types that are looked for by themselves where neither a label nor a pattern is found."""
-_BETWEEN = r"[ \t]*(?:[:#=\-–.|][ \t:#=\-–.|]*)?"
+_BETWEEN = r"[ \t]*(?:(?:[:#=–.|]|-(?!\d))[ \t]*)*"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Value:
     end: int
     page: int | None
     line: int | None
+    """In the file; where the reader joined lines of a paragraph, its first one."""
     box: tuple[float, float, float, float] | None
     """Of the span, in PDF points."""
     read: float
@@ -122,7 +123,7 @@ def _by_label(document: Document, label: str, field: Field) -> Iterator[Value]:
             if field.type == "text" and match.group().rstrip()[-1:] not in ":#=-–|.":
                 continue  # "total sales" is no "total": free text needs a sign between
             value = typed.match(rest) if field.type == "text" else re.compile(
-                rf"[\W_]*?({typed.pattern})", typed.flags).match(rest)
+                rf"[^\w\d+-]*?({typed.pattern})", typed.flags).match(rest)
             if value:
                 group = 1 if value.re.groups else 0
                 yield _value(document, "label", line.span, line.start + match.end() + value.start(group),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from luthier.errors import DataError
+from luthier.executors import Executor
 from luthier.ingest.base import Ingest, read_files
 from luthier.models.sources import resolve
 from luthier.prepare.decisions import Decision, decisions_hash, read_decisions
@@ -30,13 +31,15 @@ _TEXT = 1500
 
 
 def run(sources: Sequence[str | Path], spec: Triage, *, store: Store, root: Path, releases: Path | None,
-        ingest: Ingest, progress: Progress) -> Artifact:
+        ingest: Ingest, executor: Executor | None, progress: Progress) -> Artifact:
     """See `luthier.triage.base.triage`."""
-    documents, asides = read_files([Path(source) for source in sources], ingest, store=store, progress=progress)
+    documents, asides = read_files([Path(source) for source in sources], ingest, store=store, executor=executor,
+                                   progress=progress)
     if not documents:
         why = "; ".join(f"{aside.path}: {aside.reason}" for aside in asides[:3])
         raise DataError(f"there is nothing to read in {', '.join(map(str, sources))}" + (f" ({why})" if why else ""))
-    examples = {one.name: _examples(one.name, one.examples, ingest, store, root, progress) for one in spec.classes}
+    examples = {one.name: _examples(one.name, one.examples, ingest, store, root, executor, progress)
+                for one in spec.classes}
     decided = _decided(documents, root, {one.name for one in spec.classes}) if spec.classes else {}
     for document in documents:  # what a person decided is an example of its class
         if document.id in decided:
@@ -157,15 +160,15 @@ def _local(loader: Any, source: str, root: Path) -> Any:
     return _MODELS[key]
 
 
-def _examples(name: str, paths: Sequence[str], ingest: Ingest, store: Store, root: Path, progress: Progress
-              ) -> list[Document]:
+def _examples(name: str, paths: Sequence[str], ingest: Ingest, store: Store, root: Path,
+              executor: Executor | None, progress: Progress) -> list[Document]:
     files = [root / Path(path).expanduser() for path in paths]
     for file, path in zip(files, paths):
         if not file.exists():
             raise DataError(f"triage: the example '{path}' of the class '{name}' does not exist in {root}")
     if not files:
         return []
-    documents, asides = read_files(files, ingest, store=store, progress=progress)
+    documents, asides = read_files(files, ingest, store=store, executor=executor, progress=progress)
     if not documents:
         why = f" ({asides[0].path}: {asides[0].reason})" if asides else ""
         raise DataError(f"triage: none of the examples of the class '{name}' can be read{why}")
