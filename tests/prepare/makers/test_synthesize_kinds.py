@@ -444,3 +444,17 @@ def test_prepare_writes_tables_into_the_card_and_unsure_pairs_into_the_queue(tmp
     assert [item.queue for item in read_review(made.path)] == ["pairs"]
     page = (made.path / "card.html").read_text()
     assert "Yield by kind of question" in page and "Coverage by document" in page and "hall3.md" in page
+
+
+def test_check_says_what_will_be_asked_before_anything_is(tmp_path):
+    from luthier.project.base import Project
+    from luthier.project.check import check
+
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "halls.md").write_text("\n\n".join(halls(30)))
+    (tmp_path / "luthier.yaml").write_text(
+        "name: halls\nindex: {mode: keywords}\nprepare:\n  makers:\n    - {kind: section}\n"
+        "    - {kind: synthesize, base_url: 'http://127.0.0.1:9/v1', model: big, price: [1, 4]}\n")
+    told = check(Project.open(tmp_path)).text()
+    asked = re.search(r"Synthesize asks big at (\S+) about \d+ passages: up to \d+ calls, .*price", told)
+    assert asked and asked[1] == "http://127.0.0.1:9/v1"
