@@ -1,7 +1,8 @@
 """From the lines that an engine found to pieces in reading order: columns, paragraphs, headings, lists, tables.
 
-Order and paragraphs are those of text PDFs (`_pdf_layout`, `_pdf_blocks`), on boxes scaled so that the page's usual
-line is 12 units high. Every piece names the lines it is made of, so that a corrected line finds its place.
+The order is a recursive cut at gutters (XY-cut, Nagy and Seth 1984) that lines across both columns may interrupt;
+paragraphs are those of text PDFs (`_pdf_blocks`). Boxes are scaled so that the page's usual line is 12 units high.
+Every piece names the lines it is made of, so that a corrected line finds its place.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 
 from luthier.ingest._blocks import clean, list_item, table
 from luthier.ingest._pdf_blocks import Block, _glue, blocks_of
-from luthier.ingest._pdf_layout import Line, Run, _joined, lines_of
+from luthier.ingest._pdf_layout import Line, Run, _bands, _joined, _rows
 from luthier.ingest.ocr.base import Box, TextLine
 
 UNIT = 12.0
 HEADING = 1.22
 """A line this much higher than the page's usual line heads what follows. Engines' boxes vary by a tenth."""
+PADDED = 0.17
+"""Line heights that a detector's box reaches beyond its text on either side: gutters are wider than they look."""
 _BULLET = re.compile(r"^(?:[•‣◦▪●■□○❖➢✓·]\s*|[–—*-]\s+)(?=\S)")
 _NUMBER = re.compile(r"^\(?(\d{1,3}|[a-zA-Z])[.)]\s+(?=\S)")
 
@@ -60,7 +63,7 @@ def pieces_of(lines: Sequence[TextLine]) -> list[Piece]:
     tables = _tables(runs, number)
     within = {id(run) for one, _ in tables for run in one.runs}
     cells = {id(one): parts for one, parts in tables}
-    order = lines_of([run for run in runs if id(run) not in within], [one for one, _ in tables])
+    order = _ordered([*(Line([run]).settle() for run in runs if id(run) not in within), *(one for one, _ in tables)])
     found: list[Piece] = []
     items: list[Parts] = []
     for block in blocks_of(1, order):
@@ -107,6 +110,8 @@ def _runs(lines: Sequence[TextLine]) -> list[Run]:
     for line, (x0, top, x1, bottom) in zip(lines, boxes):
         high = (bottom - top) * scale
         middle = (top + bottom) / 2 * scale
+        spare = min(PADDED * (bottom - top), (x1 - x0) / 4)
+        x0, x1 = x0 + spare, x1 - spare
         usual_line = 0.6 * UNIT <= high < HEADING * UNIT
         size = UNIT / 1.2 if usual_line else high / 1.2  # a box is higher than its letters
         words = _words(line.text, x0 * scale, x1 * scale)
@@ -119,6 +124,58 @@ def _words(text: str, x0: float, x1: float) -> tuple[tuple[str, float, float], .
     width = (x1 - x0) / max(len(text), 1)
     return tuple((match.group(), x0 + match.start() * width, x0 + match.end() * width)
                  for match in re.finditer(r"\S+", text))
+
+
+GUTTER = 4.0
+"""Units that must be free between two columns."""
+ACROSS = 0.15
+"""Share of a page's lines that may run across a gutter, such as titles."""
+
+
+def _ordered(pieces: list[Line]) -> list[Line]:
+    """Lines and tables in reading order."""
+    gutter = _gutter(pieces)
+    if gutter is None:
+        return _rows(_bands(pieces)) if pieces else []
+    across = sorted((one for one in pieces if one.x0 < gutter < one.x1), key=lambda one: one.top)
+    rest = [one for one in pieces if not one.x0 < gutter < one.x1]
+    found: list[Line] = []
+    for blocker in [*across, None]:
+        above = [one for one in rest if blocker is None or one.top + one.bottom < blocker.top + blocker.bottom]
+        rest = [one for one in rest if one not in above]
+        found += _ordered([one for one in above if one.x1 <= gutter])
+        found += _ordered([one for one in above if one.x0 >= gutter])
+        found += _rows([[blocker]]) if blocker is not None else []
+    return found
+
+
+def _gutter(pieces: Sequence[Line]) -> float | None:
+    """Where two columns of running text part; None where there is one column."""
+    best: tuple[float, float] = (0.0, 0.0)
+    found = None
+    for edge in {one.x1 for one in pieces}:
+        starts = [one.x0 for one in pieces if one.x0 >= edge]
+        at = (edge + min(starts)) / 2 if starts else edge
+        across = sum(one.x0 < at < one.x1 for one in pieces)
+        left = [one for one in pieces if one.x1 <= at]
+        right = [one for one in pieces if one.x0 >= at]
+        wide = min(starts) - max((one.x1 for one in left), default=0.0) if starts else 0.0
+        if min(len(left), len(right)) < 3 or across > ACROSS * len(pieces) or wide < GUTTER:
+            continue
+        beside = min(_num_beside(left, right), _num_beside(right, left))
+        if beside >= 3 and min(_wordy(left), _wordy(right)) >= 12 and (beside - 2 * across, wide) > best:
+            best, found = (beside - 2.0 * across, wide), at
+    return found
+
+
+def _num_beside(some: Sequence[Line], others: Sequence[Line]) -> int:
+    """How many pieces have another one at their own height."""
+    return sum(any(min(one.bottom, two.bottom) - max(one.top, two.top) > 3 for two in others) for one in some)
+
+
+def _wordy(pieces: Sequence[Line]) -> float:
+    """Mean characters; a table counts as a line of text."""
+    return sum(len(one.text) if one.rows is None else 40 for one in pieces) / len(pieces)
 
 
 def _level(block: Block) -> int:
@@ -135,7 +192,7 @@ def _level(block: Block) -> int:
 
 def _tables(runs: Sequence[Run], number: Mapping[int, int]) -> list[tuple[Line, list[list[Parts]]]]:
     """Runs of rows whose cells stand in common columns."""
-    rows = _rows(runs)
+    rows = _table_candidates(runs)
     found = []
     start = 0
     while start < len(rows):
@@ -164,7 +221,7 @@ def _tables(runs: Sequence[Run], number: Mapping[int, int]) -> list[tuple[Line, 
     return found
 
 
-def _rows(runs: Sequence[Run]) -> list[list[Run]]:
+def _table_candidates(runs: Sequence[Run]) -> list[list[Run]]:
     rows: list[list[Run]] = []
     for run in sorted(runs, key=lambda run: (run.top + run.bottom, run.x0)):
         middle = (run.top + run.bottom) / 2
