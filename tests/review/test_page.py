@@ -128,12 +128,13 @@ def test_a_person_decides_everything_by_keyboard(tmp_path):
             browser.until(f"document.getElementById('news').textContent === 'Taken back.' && {place}.includes('of 3')")
             assert [one.get("verdict", "undo") for one in said("corrections")] == ["edit", "accept", "undo"]
             assert [said("corrections")[0][key] for key in ("value", "by")] == ["Kind regards, <b>Ada</b>", "ann"]
-            for keys, queue in (("]a", "pairs"), ("]r", "duplicates"), ("]2", "privacy"), ("]3", "decisions")):
+            for keys, queue, file in (("]a", "pairs", "scan.pdf"), ("]r", "duplicates", "a.md"),
+                                      ("]2", "privacy", "mail.eml"), ("]3", "decisions", "data.csv")):
                 browser.press(keys[0])
-                time.sleep(0.1)
-                tab = "Labels" if queue == "decisions" else queue.title()
-                browser.until("document.querySelector('nav [aria-current=true]').textContent.startsWith("
-                              f"'{tab}') && {place}.startsWith('1 of')")
+                browser.until(f"{place}.startsWith('1 of') && {place}.includes('{file}') && "
+                              "document.querySelector('nav [aria-current=true]').textContent.startsWith("
+                              f"'{'Labels' if queue == 'decisions' else queue.title()}')")
+                browser.until("document.getElementById('reason').textContent !== 'The engine is unsure of this line.'")
                 browser.press(keys[1])
                 until(lambda queue=queue: said(queue))
             assert said("pairs")[0]["verdict"] == "accept" and said("duplicates")[0]["verdict"] == "reject"
