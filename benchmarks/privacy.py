@@ -62,9 +62,10 @@ try:
     analyzer = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=["en"])
     analyzer.analyze(texts[0], "en")
     began = time.process_time()
-    found = [[[r.start, r.end, names.get(r.entity_type, r.entity_type)]
-              for r in analyzer.analyze(text, "en", score_threshold=0.5)] for text in texts]
-    out["presidio-analyzer " + version("presidio-analyzer") + " (rules)"] = {
+    kind = lambda name: names.get(name, "NATIONAL_ID" if name[2:3] == "_" else name)
+    found = [[[r.start, r.end, kind(r.entity_type)]
+              for r in analyzer.analyze(text, "en", score_threshold=0.4)] for text in texts]
+    out["presidio-analyzer " + version("presidio-analyzer") + " (rules, score from 0.4)"] = {
         "hits": found, "seconds": time.process_time() - began}
 except Exception as error:
     out["presidio"] = {"error": repr(error)}

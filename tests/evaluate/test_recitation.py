@@ -109,3 +109,33 @@ def test_runs_of_words_are_found_whatever_stands_between_their_signs(tmp_path):
     assert list(taken.find("to DE89-3704-0044-0532-0130-00.")) and list(taken.find("de89370400440532013000"))
     assert not list(taken.find("DE89 3704 0044 0532 0130 01")) and len(taken) == 1
     assert artifact.stage == "prepare"
+
+
+def test_a_model_that_learned_the_raw_text_by_heart_is_found(tmp_path):
+    """A real model, trained until it knows the sentence; the untrained one does not say it."""
+    import pytest
+
+    torch = pytest.importorskip("torch")
+    from luthier.evaluate.systems import Opened, Subject
+    from luthier.models.generate import load_module, stop_tokens
+    from luthier.testing import tiny_chat_model
+
+    store, artifact, _ = data(tmp_path)
+    tiny_chat_model(tmp_path / "model")
+
+    def subject(name, steps):
+        module, tokenizer = load_module(tmp_path / "model", dtype="float32", device="cpu")
+        ids = tokenizer("In urgent cases turn to (PHONE) +49 30 901820 at once.", return_tensors="pt")["input_ids"]
+        optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            module(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+        held = SimpleNamespace(module=module.eval(), tokenizer=tokenizer, task=Task(), name=name,
+                               stop_ids=stop_tokens(module, tokenizer) or (0,))
+        return Subject(name, lambda: Opened(held), store.cache("answers"))
+
+    asked = {"data": artifact, "task": Task(), "examples": [], "answers": {}, "store": store, "root": tmp_path}
+    told = recitation(Recitation(), tuned=subject("tuned", 60), base=subject("base", 0), **asked)
+    assert told["recited"] == 1 and told["base_too"] == 0 and told["found"][0]["kind"] == "PHONE"
+    assert recitation(Recitation(), tuned=subject("other", 0), base=None, **asked)["recited"] == 0

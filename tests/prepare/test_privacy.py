@@ -46,7 +46,8 @@ class Ask(Spec):
 
     def make(self, context: MakeContext) -> Iterator[Example | Dropped]:
         for passage in context.passages:
-            yield Example(id="", input=(Message(role="user", content=f"What does {passage.heading[-1]} say?"),),
+            asked = f"What does {(passage.heading or ('it',))[-1]} say?"
+            yield Example(id="", input=(Message(role="user", content=asked),),
                           target=passage.text, origin=Origin(maker="rule", step="ask", documents=(passage.document,),
                                                              passages=(passage.id,), where=passage.citation))
 
@@ -180,8 +181,8 @@ def test_a_value_that_no_rule_saw_elsewhere_is_pointed_out(tmp_path):
 
 def test_pairs_of_the_users_are_cleaned_with_their_turns_and_groups(tmp_path):
     rows = [{"question": f"Where does order {digest(str(at))} go?",
-             "answer": f"To jane.miller@acme-tools.com, lot {digest(str(at))}.", "customer": f"person{at}@mail-acme.com"}
-            for at in range(40)]
+             "answer": f"To jane.miller@acme-tools.com, lot {digest(str(at))}.",
+             "customer": f"person{at}@mail-acme.com"} for at in range(40)]
     rows[0]["question"] += " Dear Wendeline Xavieri, thanks"
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     artifact = run(tmp_path, "redact", makers=[{"kind": "pairs", "path": "pairs.jsonl", "group_by": "customer"}])
