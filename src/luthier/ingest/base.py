@@ -268,7 +268,7 @@ def _read_all(files: Sequence[Any], spec: Ingest, readers: Mapping[str, Any], st
     limits = Limits(max_pages=spec.max_pages, max_unpacked_mb=spec.max_unpacked_mb, min_words=spec.min_words,
                     bad_pages=spec.bad_pages)
     state = "off" if not spec.ocr.wanted else "on" if spec.ocr.identity() else "missing"
-    pictures = Pictures(ocr=state, max_megapixels=spec.ocr.max_megapixels)
+    pictures = Pictures(ocr=state, max_megapixels=float(spec.ocr.max_megapixels))
     # Which reader a file gets depends on the set of readers; what it makes of it on that reader alone.
     table = canonical({kind: reader.version for kind, reader in readers.items()})
     rules = canonical([VERSION, vars(limits)])

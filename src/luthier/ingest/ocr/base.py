@@ -95,13 +95,13 @@ class Ocr(Spec):
     """Also use text in doubt (`low-confidence`, `unread-handwriting`) for training and search, before anyone saw it."""
     dpi: int = Field(default=200, ge=72, le=600)
     """Resolution at which PDF pages are drawn (dots per inch); higher reads small print better and takes longer."""
-    max_megapixels: float = Field(default=100, gt=0)
+    max_megapixels: float = Field(default=100.0, gt=0)
     """Larger images are set aside unopened as too-many-pixels (millions of pixels, from the file's own header)."""
-    timeout_s: float = Field(default=300, gt=0)
+    timeout_s: float = Field(default=300.0, gt=0)
     """Longest time for one page (seconds). A page that takes longer is flagged and costs that page only."""
-    memory_mb: float = Field(default=4000, ge=500)
+    memory_mb: float = Field(default=4000.0, ge=500)
     """Most memory for reading one page (MiB); the embedded engine needs about 1,200."""
-    engine_mb: float = Field(default=1500, ge=100)
+    engine_mb: float = Field(default=1500.0, ge=100)
     """Memory that is counted for each page read at the same time (MiB): fewer workers run where less is free."""
 
     @property

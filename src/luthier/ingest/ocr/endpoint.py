@@ -45,7 +45,7 @@ class Endpoint(Spec):
     """Longest answer (tokens). An answer that is cut there fails the page."""
     assumed_confidence: float = Field(default=0.85, ge=0, le=1)
     """Confidence of a line when the endpoint returns no log-probabilities."""
-    timeout_s: float = Field(default=120, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0)
     """Longest wait for one answer (seconds)."""
 
     cleans: ClassVar[bool] = False
