@@ -13,7 +13,7 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 GOOD = {
     "prose": "The valve must be closed before the pump is opened. Wait two minutes until the pressure has gone, then "
              "loosen the four screws of the cover.",
-    "german": "Die Donaudampfschifffahrtsgesellschaft verlangt Fahrgastbeförderungsbedingungen für Gruppenreservierungen "
+    "german": "Die Donaudampfschifffahrtsgesellschaft verlangt Fahrgastbeförderungsbedingungen für Gruppen "
               "und Sondergenehmigungen bei Überlandfahrten.",
     "list": "- Switch the printer off.\n- Open the cover.\n- Take the cartridge out.\n- Put the new in.\n- Close"
             " the cover.",

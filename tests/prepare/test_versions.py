@@ -1,4 +1,4 @@
-"""Law: of versions of one document the newest counts and the others are named; the parts of a series are not versions."""
+"""Law: of versions of one document the newest counts and the others are named; the parts of a series are none."""
 
 import random
 
@@ -28,7 +28,8 @@ def document(path, content, **meta):
 
 
 @pytest.mark.parametrize(("older", "newer"), [
-    ("handbook_v1.md", "handbook_v2.md"), ("handbook v2.9.md", "handbook v2.10.md"), ("handbook-draft.md", "handbook.md"),
+    ("handbook_v1.md", "handbook_v2.md"), ("handbook v2.9.md", "handbook v2.10.md"),
+    ("handbook-draft.md", "handbook.md"),
     ("handbook.md", "handbook_final.md"), ("agb_entwurf.md", "agb_final.md"), ("terms 2024.md", "terms 2025.md"),
     ("terms.md", "terms (1).md"), ("policy_2024-03-15.md", "policy_2025-01-10.md"), ("a/rules_old.md", "a/rules.md"),
     ("policy_15.03.2024.md", "policy_10.01.2025.md"),

@@ -120,7 +120,7 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     }
     write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
                splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy,
-               injection=injection.summed(injected, spec.injection.mode))
+               injection=injection.summed(injected, spec.injection.mode), sift=sifted.card())
     return summary
 
 

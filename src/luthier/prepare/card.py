@@ -33,17 +33,21 @@ ORIGINS = {
     "rule": "put together by a rule from a document's text",
     "teacher": "written by a model, then checked",
 }
-_STEPS = ("injection", "reading", "boilerplate", "clean", "privacy", "chunk", "dedupe")
+_STEPS = ("injection", "versions", "reading", "boilerplate", "clean", "privacy", "chunk", "language", "quality",
+          "dedupe", "semantic")
+_OF_PASSAGES = _STEPS[_STEPS.index("chunk"):]
 _ROWS = 40  # documents listed in the page; card.json lists all
 
 
 def write_card(folder: Path, summary: Mapping[str, Any], *, documents: Sequence[Document],
                passages: Sequence[Passage], examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
                notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None,
-               privacy: Mapping[str, Any] | None = None, injection: Mapping[str, Any] | None = None) -> None:
+               privacy: Mapping[str, Any] | None = None, injection: Mapping[str, Any] | None = None,
+               sift: Mapping[str, Any] | None = None) -> None:
     """Write `card.json` and `card.html`."""
     data = card_data(summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
-                     splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy, injection=injection)
+                     splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy, injection=injection,
+                     sift=sift)
     write_json(folder / "card.json", data)
     write_text(folder / "card.html", render(data))
 
@@ -51,7 +55,8 @@ def write_card(folder: Path, summary: Mapping[str, Any], *, documents: Sequence[
 def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], passages: Sequence[Passage],
               examples: Sequence[Example], dropped: Sequence[Dropped], splits: Splits,
               notes: Mapping[str, Mapping[str, Any]], spec: Prepare, goings: Mapping[str, Going] | None = None,
-              privacy: Mapping[str, Any] | None = None, injection: Mapping[str, Any] | None = None
+              privacy: Mapping[str, Any] | None = None, injection: Mapping[str, Any] | None = None,
+              sift: Mapping[str, Any] | None = None
               ) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
     reasons: dict[str, Counter[str]] = {}
@@ -59,14 +64,18 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
         reasons.setdefault(drop.step, Counter())[drop.reason] += 1
     dropped_documents = {drop.item for drop in dropped if drop.step in ("clean", "chunk")}
     kept = {"boilerplate": len(documents),
-            "clean": len(documents) - sum(document.id in dropped_documents for document in documents),
-            "chunk": len(passages) + sum(reasons.get("dedupe", Counter()).values()), "dedupe": len(passages)}
-    kept["privacy"], kept["injection"], kept["reading"] = kept["clean"], len(documents), len(documents)
+            "clean": len(documents) - sum(document.id in dropped_documents for document in documents)}
+    kept["privacy"], kept["versions"], kept["reading"] = kept["clean"], len(documents), len(documents)
+    kept["injection"] = len(documents) + sum(reasons.get("versions", Counter()).values())
+    rest = len(passages)
+    for step in reversed(_OF_PASSAGES):
+        kept[step] = rest
+        rest += sum(reasons.get(step, Counter()).values())
     made = Counter(example.origin.step for example in examples)
     names = dict.fromkeys([*notes, *made, *(step for step in reasons if step not in _STEPS)])
     data: dict[str, Any] = {
         "summary": dict(summary),
-        "steps": [{"step": step, "kept": kept[step], "unit": "passages" if step in ("chunk", "dedupe") else "documents",
+        "steps": [{"step": step, "kept": kept[step], "unit": "passages" if step in _OF_PASSAGES else "documents",
                    "dropped": dict(reasons.get(step, Counter()).most_common())} for step in _STEPS],
         "makers": [{
             "maker": name, "kept": made[name],
@@ -87,7 +96,7 @@ def card_data(summary: Mapping[str, Any], *, documents: Sequence[Document], pass
         },
         "samples": _samples(examples, passages, spec.seed),
         "dropped_samples": _dropped_samples(dropped), "privacy": dict(privacy or {}),
-        "injection": dict(injection or {}),
+        "injection": dict(injection or {}), "sift": dict(sift or {}),
     }
     data["warnings"] = [*warnings(data, examples, splits), *privacy_warnings(data["privacy"]),
                         *injection_warnings(data["injection"])]

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import Field
 
-from luthier.prepare.minhash import Sketches
 from luthier.prepare.steps import Kept, StepContext
 from luthier.prepare.text import normalise, words
 from luthier.spec import Spec
@@ -116,6 +115,8 @@ def near_pairs(texts: Iterable[str], threshold: float, *, same_figures: bool = F
     bounded by `memory_mb` (MiB), and more lies on disk meanwhile. Measured on planted copies (docs/clean.md). A
     threshold under 0.5 would miss pairs and raises ValueError.
     """
+    from luthier.prepare.minhash import Sketches
+
     with Sketches(memory_mb=memory_mb) as sketches:
         sketches.add(texts)
         return [(pair.one, pair.other) for pair in sketches.pairs(threshold, same_figures=same_figures)]
@@ -124,6 +125,8 @@ def near_pairs(texts: Iterable[str], threshold: float, *, same_figures: bool = F
 def near_between(texts: Sequence[str], others: Sequence[str], threshold: float, *, memory_mb: float = 512
                  ) -> list[tuple[int, int, float]]:
     """(i, j, Jaccard) of each text i with its nearest of `others`, where that is at least `threshold`."""
+    from luthier.prepare.minhash import Sketches
+
     best: dict[int, tuple[float, int]] = {}
     with Sketches(memory_mb=memory_mb) as sketches:
         sketches.add(others)

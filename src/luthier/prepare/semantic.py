@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from luthier.prepare.dedupe import figures_of
@@ -21,6 +20,9 @@ from luthier.queues import Decided, ReviewItem, decided_hash, latest, read_decid
 from luthier.spec import Spec
 from luthier.store import Cache
 from luthier.types import Dropped, Passage, digest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 QUEUE = "duplicates"
 SAME, DIFFERENT = "same", "different"
@@ -102,6 +104,8 @@ def pair_id(one: str, other: str) -> str:
 
 def close_pairs(vectors: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
     """(i, j, cosine) with i < j of unit vectors at least so close, in order; a block of rows is in memory at a time."""
+    import numpy as np
+
     found: list[tuple[int, int, float]] = []
     for begin in range(0, len(vectors), _BLOCK):
         cosines: Any = vectors[begin : begin + _BLOCK] @ vectors[begin:].T

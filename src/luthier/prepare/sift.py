@@ -7,7 +7,7 @@ each document → (cleaning, chunking) → languages that are kept → quality �
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,8 @@ class Sifted:
             quality |= {"n": quality["n"] + one["n"], "dropped": quality["dropped"] + one["dropped"],
                         "bins": [a + b for a, b in zip(quality["bins"], one["bins"])], "reasons": reasons,
                         "worst": sorted([*quality["worst"], *one["worst"]], key=lambda row: row["score"])[:5]}
-        return {"languages": dict(self.languages), "superseded": len(self.superseded), "quality": quality,
+        return {"languages": dict(self.languages), "superseded": [asdict(one) for one in self.superseded],
+                "quality": quality,
                 "suspected_duplicates": len(self.review)}
 
 
