@@ -7,6 +7,7 @@ import re
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -152,6 +153,7 @@ def test_a_part_of_a_list_is_no_answer_and_steps_keep_their_order():
     assert judged(STEPS, "How do I replace the filter?", right, "procedure").reason == ""
     wrong = "Open the grey cover. Switch the pump off. Pull the filter out."
     assert judged(STEPS, "How do I replace the filter?", wrong, "procedure").reason == "wrong-order"
+    assert judged(STEPS, "When do I replace the filter?", STEPS, "procedure").reason == "wrong-kind"
 
 
 def test_a_comparison_draws_on_both_passages():
@@ -204,7 +206,7 @@ def test_documents_take_turns_and_long_ones_are_covered_to_their_end():
     chosen = spread(inside, 9)
     assert "short" in {one.id for one in chosen}
     places = sorted(int(one.id[4:]) for one in chosen if one.id != "short")
-    assert places[0] < 20 and places[-1] > 80 and max(b - a for a, b in zip(places, places[1:])) <= 30
+    assert places[0] < 20 and places[-1] > 80 and max(b - a for a, b in pairwise(places)) <= 30
     assert {one.id for one in spread(inside, 101)} == {one.id for one in inside}
     assert "long0" not in {one.id for one in spread(inside, 9, {"long0"})}
     row = coverage(inside, {"long0", "long99"}, {"long99": 2})[0]
@@ -283,7 +285,7 @@ def test_the_frame_goes_around_the_answer_and_leaves_braces_alone():
     said = Tone(frame="{answer}\n\nSource: {source}, “{quote}”").put("Use {x}.", passage("t", page=3), "{source}")
     assert said == "Use {x}.\n\nSource: guide.md, page 3, “{source}”"
     for frame in ("no answer", "{answer} {nothing}"):
-        with pytest.raises(ValidationError, match="answer|unknown field"):
+        with pytest.raises(ValidationError, match=r"answer|unknown field"):
             Tone(frame=frame)
 
 

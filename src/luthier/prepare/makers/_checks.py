@@ -150,6 +150,8 @@ def grounded(candidate: Candidate, passages: Sequence[Passage], language: str, *
     framed = _frames(candidate.question) - _frames(f"{whole} {candidate.answer}")
     if framed and candidate.kind != "comparison":
         return say("off-topic", f"the passage speaks of no {' or '.join(sorted(framed))}")
+    if candidate.kind in ("list", "procedure") and _QUANTITY.search(candidate.question):
+        return say("wrong-kind", "the question asks for an amount or a time, the answer is a list")
     if wrong := _wrong_kind(candidate.question, candidate.answer):
         return say("wrong-kind", wrong)
     if candidate.kind == "comparison":

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from luthier.prepare.makers._calls import Asker
     from luthier.prepare.makers.synthesize import Synthesize
 
-UNSURE = frozenset({"not-retrieved", "off-topic", "wrong-kind", "no-span", "incomplete-list", "wrong-order",
+UNSURE = frozenset({"not-retrieved", "wrong-kind", "no-span", "incomplete-list", "wrong-order",
                     "one-sided", "reader-fails", "known-without", "may-be-answered"})
 """Reasons that a person may overrule: the pair is well formed, new and made of the passage's words, and one check more
-speaks against it."""
-CHECKS = ("asked", "read", "well_formed", "new", "supported", "quoted", "retrieved", "with_passage", "without_passage",
-          "kept", "unsure")
+speaks against it. An `off-topic` question is hardly ever right (of 36 by the starter none was)."""
+CHECKS = ("asked", "parsed", "well_formed", "new", "supported", "quoted", "retrieved", "with_passage",
+          "without_passage", "kept", "unsure")
 """Columns of the yield table. `with_passage`, `without_passage`: how the reader fared with those that got so far."""
 
 
@@ -115,7 +115,7 @@ class Judge:
             retrieved = rank is not None and rank <= spec.top_k * len(passages)
         reason, detail = form(one, language, whole)
         again, like = self._repeats.find(one.question, passages[0].id, vector)
-        for name, holds in (("read", True), ("well_formed", not reason), ("new", not again), ("retrieved", retrieved),
+        for name, holds in (("parsed", True), ("well_formed", not reason), ("new", not again), ("retrieved", retrieved),
                             ("supported", verdict.supported), ("quoted", verdict.quoted)):
             count[name] += holds
         if not reason:

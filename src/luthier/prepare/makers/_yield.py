@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def note(spec: Synthesize, context: MakeContext, judge: Judge, judged: Sequence[Judged], *, teacher: Asker,
          reader: Asker | None, rows: Sequence[dict[str, Any]], weak: bool, seconds: float) -> None:
     """Write the figures and tables into `context.notes`, and say the table and a warning where one is due."""
-    asked, read, kept = judge.total("asked"), judge.total("read"), judge.total("kept")
+    asked, read, kept = judge.total("asked"), judge.total("parsed"), judge.total("kept")
     notes = context.notes
     notes |= {"teacher": spec.named, "style": "sentence" if spec.small else "pairs", "reader": spec.reading,
               "passages": sum(row["asked"] for row in rows), "asked": asked, "parsed": read}
@@ -43,6 +43,9 @@ def note(spec: Synthesize, context: MakeContext, judge: Judge, judged: Sequence[
         "columns": [*rows[0]] if rows else [], "rows": [[*row.values()] for row in rows]}]
     for line in table_lines(notes["tables"][0]):
         context.progress.say(f"  {line}")
+    if notes.get("for_review"):
+        context.progress.say(f"  synthesize: {notes['for_review']} pairs wait for a person; decide with: luthier "
+                             "review --queue pairs")
     if asked and notes["yield"] < spec.min_yield:
         notes["warning"] = (
             f"The teacher {notes['teacher']} was asked for {asked} questions and {kept} passed the checks "
