@@ -49,3 +49,18 @@ def test_passages_in_a_prompt_are_trained_text_but_refusals_are_not():
     assert find_leaks(trained_texts(grounded), [text(7)])
     assert "find" not in trained_texts(chat("Who?", "I could not find this.", tags=("unanswerable",)))[0]
     assert trained_texts(chat("Who?", "She.", system="Be kind.")) == ["Who?\nShe."]
+
+
+def test_the_law_holds_for_raw_text_and_for_classes():
+    """Completion learns whole texts; classes are judged by `label_build.drop_leaks`."""
+    from luthier.prepare.label_build import drop_leaks
+
+    raw = Example(id="r", input=text(7, 200), target=None, origin=Origin(maker="document", step="text"))
+    assert [leak.held for leak in find_leaks(trained_texts(raw), [text(8), text(7, 200)])] == [1]
+    rows = [Example(id=f"{split}{seed}", input=said, target=None, labels=("a",), split=split,
+                    origin=Origin(maker="human", step="table", where="data.csv:2"))
+            for split, seed, said in (("test", 1, text(20, 40)), ("train", 2, text(20, 40).upper()),
+                                      ("train", 3, text(20, 40) + " more"), ("train", 4, text(21, 40)))]
+    dropped = []
+    assert [one.id for one in drop_leaks(rows, dropped)] == ["test1", "train4"]
+    assert all(one.reason.startswith("leak-") for one in dropped) and len(dropped) == 2
