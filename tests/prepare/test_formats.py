@@ -46,8 +46,8 @@ def stored(root: Path, task: Task, examples, passages=(), dropped=(), labels=())
 
 def one(at: int, task: str, **fields) -> Example:
     made = {"input": "", "target": None, "split": SPLITS[at % 4], **fields}
-    maker = {"assistant": "rule"}.get(task, "human")
-    return Example(id=f"{at:016x}", origin=Origin(maker=maker, step="test", where=f"data.csv:{at}"), **made)
+    origin = Origin(maker="rule" if task == "assistant" else "human", step="test", where=f"data.csv:{at}")
+    return Example(id=f"{at:016x}", origin=origin, **made)
 
 
 def chat(turns=True):
@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_refused_with_what_does(tmp_path):
     for kind, what, said in (("conll", "examples", "formats for it: alpaca, chat, csv, hf, jsonl, parquet, sharegpt"),
                              ("chat", "dropped", "formats for it: csv, hf, jsonl, parquet")):
         with pytest.raises(SpecError, match=said):
-            export(artifact, tmp_path / "x", parse_format(kind), root=tmp_path, what=what)
+            export(artifact, tmp_path / "x", parse_format(kind), root=tmp_path, what=what)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"end the name with one of \.csv, \.tsv"):
         export(artifact, tmp_path / "x.xlsx", parse_format("csv"), root=tmp_path)
     with pytest.raises(UsageError, match="did you mean 'parquet'"):

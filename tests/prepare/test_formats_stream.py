@@ -57,8 +57,7 @@ def test_gzip_holds_what_the_plain_file_holds(name, tmp_path):
     text = {"r.jsonl": '{"q": "a\\nb", "a": "1"}\n\n{"q": "ü", "a": "2"}\n', "r.csv": 'q,a\n"a\nb",1\nü,2\n',
             "r.tsv": 'q\ta\n"a\nb"\t1\nü\t2\n', "r.json": '[{"q": "a\\nb", "a": "1"},\n{"q": "ü", "a": "2"}]'}[name]
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with gzip.open(tmp_path / f"{name}.gz", "wb") as file:
-        file.write(text.encode("utf-16"))
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(text.encode("utf-16")))
     assert rows_of(tmp_path / f"{name}.gz") == rows_of(tmp_path / name) != []
     assert [file.name for file in files_of(tmp_path, "f")] == [name, f"{name}.gz"]
 

@@ -97,23 +97,21 @@ def open_text(path: Path) -> io.TextIOBase:
     """For writing UTF-8 with line feeds, compressed where the name ends with .gz (without a time stamp, so that equal
     data gives equal bytes)."""
     if path.suffix.lower() == ".gz":
-        packed = gzip.GzipFile(filename="", mode="wb", fileobj=path.open("wb"), mtime=0)
-        return io.TextIOWrapper(_Closing(packed), encoding="utf-8", newline="")
+        return io.TextIOWrapper(_Packed(path), encoding="utf-8", newline="")
     return path.open("w", encoding="utf-8", newline="")
 
 
-class _Closing(io.BufferedWriter):
-    """Closes the file below the gzip stream too, which GzipFile leaves open when it was given one."""
+class _Packed(io.BufferedWriter):
+    """A gzip file; closes the file below it too, which GzipFile leaves open when it was given one."""
 
-    def __init__(self, packed: gzip.GzipFile):
-        self._below = packed.fileobj
+    def __init__(self, path: Path):
+        self._below = path.open("wb")
+        packed = gzip.GzipFile(filename="", mode="wb", fileobj=self._below, mtime=0)
         super().__init__(packed)  # type: ignore[arg-type]  # GzipFile is a raw stream in all but name
 
     def close(self) -> None:
-        if not self.closed:
-            super().close()
-            if self._below is not None:
-                self._below.close()
+        super().close()
+        self._below.close()
 
 
 def json_line(row: Mapping[str, Any]) -> str:

@@ -186,7 +186,8 @@ def is_coco(file: Path) -> bool:
 
 def split_of(file: Path) -> Split | None:
     """The split in a file's or its folder's name: instances_val2017.json, test/_annotations.coco.json."""
-    found = next((SPLITS[part] for part in re.split(r"[^a-z]+", file.stem.lower()) if part in SPLITS), None)
+    parts = re.split(r"[^a-z]+", file.stem.lower())
+    found: Split | None = next((SPLITS[part] for part in parts if part in SPLITS), None)
     return found or SPLITS.get(file.parent.name.lower())
 
 
