@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from textwrap import dedent
@@ -107,8 +107,12 @@ def _starts_block(before: Line, line: Line, block: Block, wide: float) -> bool:
     return bool(_ENDED.search(before.text)) and (short or (indented and not block.item))
 
 
-def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark]) -> list[Span]:
-    """Spans of the whole document: heading levels come from the outline and from the font sizes in it."""
+def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark], apart: Collection[int] = ()) -> list[Span]:
+    """Spans of the whole document: heading levels come from the outline and from the font sizes in it.
+
+    No sentence or table is carried over to or from the pages `apart`: their text is wrong, and must not hide in that of
+    the page before.
+    """
     body = _body_size(blocks)
     words = Counter(word.lower() for block in blocks for line in block.lines
                     for word in re.findall(r"[\w-]+", line.text))
@@ -125,7 +129,8 @@ def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark]) -> list[Spa
             spans.append(_span(block, clean(_flow(block.lines, words)), "heading", level))
         elif block.first.rows is not None:
             before = blocks[position - 1] if position else None
-            if before is not None and spans and spans[-1].kind == "table" and _same_table(before, block):
+            alone = before is not None and before.page != block.page and bool({before.page, block.page} & {*apart})
+            if before is not None and not alone and spans and spans[-1].kind == "table" and _same_table(before, block):
                 rows = block.first.rows = _without_header(before.first.rows or [], block.first.rows)
                 spans[-1] = replace(spans[-1], text=spans[-1].text + "\n" + "\n".join(_body(before, rows)))
                 block.first.rows = [(before.first.rows or [[]])[0], *rows]
@@ -140,7 +145,8 @@ def spans_of(blocks: Sequence[Block], bookmarks: Sequence[Bookmark]) -> list[Spa
                 spans.append(_span(block, _code(block), "code"))
         else:
             text = _flow(block.lines, words)
-            if spans and _continues(spans[-1], block, text):
+            alone = bool(spans) and spans[-1].page != block.page and bool({spans[-1].page, block.page} & {*apart})
+            if spans and not alone and _continues(spans[-1], block, text):
                 spans[-1] = _grown(spans[-1], block, clean(_glue(spans[-1].text, text, words)))
             else:
                 caption = len(text) < 250 and _CAPTION.match(text)

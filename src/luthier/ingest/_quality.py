@@ -16,7 +16,7 @@ MAX_JUDGED = 2_000_000
 _EXPECTED = re.compile(r"https?:|www\.|[@/\\_=<>{}|]|\.{4,}|-{4,}|\d{6,}")
 _LETTERS = re.compile(r"[A-Za-zÀ-ɏ]+")
 _VOWELS = re.compile(r"[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-Ýà-æè-ïò-öø-ýÿ]")
-_BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]|\\(cid:\\d+\\)")
+_BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]|[■□▯]{2,}|\\(cid:\\d+\\)")
 
 
 def judge_text(text: str) -> list[dict[str, Any]]:

@@ -141,7 +141,9 @@ def _judged(document: Document, limits: Limits, left: Collection[int] = ()) -> D
             pages.setdefault(span.page, []).append(span.text)
     warnings = list(document.meta.get("page_warnings", ()))
     for page, texts in pages.items():
-        warnings += [{"page": page, **warning} for warning in judge_text("\n".join(texts))]
+        known = {(warning["page"], warning["warning"]) for warning in warnings}
+        warnings += [{"page": page, **warning} for warning in judge_text("\n".join(texts))
+                     if (page, warning["warning"]) not in known]
     if not warnings:
         return document
     meta = {**document.meta, "page_warnings": sorted(warnings, key=lambda w: (w["page"] or 0, w["warning"]))}

@@ -74,7 +74,7 @@ class PdfReader(Spec):
                  "pages_skipped": total - wanted or None, "ocr_wanted": pictures,
                  "hidden_text": hidden[:MAX_HIDDEN]}
         blocks, extra, notes = self._pages(source.path, plain, wanted, safe=not ring) if any(plain) else ([], [], {})
-        spans = spans_of(blocks, bookmarks)
+        spans = spans_of(blocks, bookmarks, {one["page"] for one in notes.get("page_warnings", ())})
         spans = sorted([*spans, *extra], key=lambda span: span.page or 0) if extra else spans
         meta |= notes
         yield source.document(reader="pdf", media="application/pdf", spans=spans, title=_title(meta, spans), meta=meta)
@@ -121,6 +121,7 @@ class PdfReader(Spec):
                 extra += [Span(text=s.text, kind=s.kind, level=s.level, page=number) for s in
                           text_spans(plain[number - 1])]
                 continue
+            warnings += [{"page": number, **one} for one in _judged(lines)]
             if order < MIN_ORDER:
                 warnings.append({"page": number, "warning": "reading-order", "value": round(order, 3)})
             kept = [line for line in lines if id(line) not in left_out]
@@ -128,6 +129,13 @@ class PdfReader(Spec):
             contents += sum(bool(_CONTENTS.search(line.text)) for line in kept)
         notes = {"page_warnings": warnings, "running_text": repeated, "contents_lines": contents or None}
         return blocks, extra, notes
+
+
+def _judged(lines: list[Line]) -> list[dict[str, Any]]:
+    """What looks wrong about one page, before sentences are joined across pages; programs may look odd."""
+    running = [line for line in lines if not line.mono]
+    found = judge_text("\n".join(line.text or "\n".join(map(" ".join, line.rows or [])) for line in running or lines))
+    return found if running else [one for one in found if one["warning"] == "garbled"]
 
 
 def _open(path: Path) -> Any:
