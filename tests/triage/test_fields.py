@@ -73,6 +73,7 @@ def test_written_numbers_are_read_in_both_styles(text, number):
     ({"fields": [{"name": "x", "type": "date", "classes": ["bill"]}]}, "which classes does not name"),
     ({"classes": [{"name": "a"}]}, "one class alone"),
     ({"classes": [{"name": "a"}, {"name": "a"}]}, "name twice"),
+    ({"fields": [{"name": "x", "type": "date", "required": True}]}, "name classes, or leave required out"),
     ({"base_url": "http://x/v1"}, "name its model as `chat`")])
 def test_settings_that_cannot_be_honoured_are_refused(section, said):
     with pytest.raises(SpecError, match=said):

@@ -105,6 +105,13 @@ def test_a_decision_is_the_class_and_an_example_for_the_next(project):
     assert "c.txt" not in {item.path for item in read_review(made.artifact.path)}
 
 
+def test_a_forgotten_document_is_set_aside(project):
+    write(project, {"labels/forgotten.jsonl": json.dumps({"document": "a.txt", "sha256": "0" * 64}) + "\n"})
+    made, rows = sort(project)
+    assert set(rows) == {"b.txt", "c.txt", "d.txt"} and made.artifact.summary["set_aside"] == 1
+    assert "forgotten" in (project / "triage/set_aside.jsonl").read_text()
+
+
 def test_a_cell_that_a_spreadsheet_would_run_is_made_text(project):
     write(project, {"inbox/=cmd.txt": "Invoice\nTotal: -3.00"})
     sort(project)

@@ -124,6 +124,9 @@ class Triage(Spec):
             unknown = [name for name in one.classes if name not in names]
             if unknown:
                 raise ValueError(f"the field '{one.name}' is for the class '{unknown[0]}', which classes does not name")
+            if one.required and not names:
+                raise ValueError(f"the field '{one.name}' is required, so documents without it are put up for review "
+                                 "under their class; name classes, or leave required out")
             if not (one.labels or one.pattern or one.type != "text" or self.chat or self.release):
                 raise ValueError(f"the field '{one.name}' can be found by nothing; give it labels, a pattern or a "
                                  "type, or name a chat model or a release")

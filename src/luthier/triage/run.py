@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from luthier.errors import DataError
 from luthier.executors import Executor
 from luthier.ingest.base import Ingest, read_files
+from luthier.ingest.forgotten import REASON, read_forgotten
 from luthier.models.sources import resolve
 from luthier.prepare.decisions import Decision, decisions_hash, read_decisions
 from luthier.progress import Progress
@@ -21,7 +22,7 @@ from luthier.store import Artifact, Store, canonical, write_json, write_text
 from luthier.triage.base import VERSION, Field, Triage, settings_key
 from luthier.triage.classes import Classifier, Judged
 from luthier.triage.fields import Value, find, quoted
-from luthier.types import Document, digest, encode, write_jsonl
+from luthier.types import Document, SetAside, digest, encode, write_jsonl
 
 if TYPE_CHECKING:
     from luthier.serve.labels.predictor import Predictor
@@ -35,6 +36,10 @@ def run(sources: Sequence[str | Path], spec: Triage, *, store: Store, root: Path
     """See `luthier.triage.base.triage`."""
     documents, asides = read_files([Path(source) for source in sources], ingest, store=store, executor=executor,
                                    progress=progress)
+    forgotten = read_forgotten(root)
+    gone = [one for one in documents if forgotten.document(one.path, one.sha256)]
+    asides += [SetAside(path=one.path, reason=REASON, detail="labels/forgotten.jsonl names it") for one in gone]
+    documents = [one for one in documents if one not in gone]
     if not documents:
         why = "; ".join(f"{aside.path}: {aside.reason}" for aside in asides[:3])
         raise DataError(f"there is nothing to read in {', '.join(map(str, sources))}" + (f" ({why})" if why else ""))
