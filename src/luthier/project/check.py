@@ -179,7 +179,10 @@ def _missing(project: Project) -> list[str]:
     labelled = project.spec.task.labelled
     documents = (("sklearn", "train"),) if labelled else (("pypdfium2", "ingest"), ("bm25s", "index"))
     images = (("PIL", "images"),) if project.spec.task.type == "image" else ()
-    for module, extra in (*documents, *images, ("torch", "train"), ("peft", "train"), ("accelerate", "train"),
+    private = project.spec.prepare.privacy
+    phones = private.rewrites and any(one.kind == "phone" for one in private.recognizers)
+    numbers = (("phonenumbers", "privacy"),) if phones else ()
+    for module, extra in (*documents, *images, *numbers, ("torch", "train"), ("peft", "train"), ("accelerate", "train"),
                           ("fastapi", "serve")):
         if importlib.util.find_spec(module) is None:
             problems.append(f"the Python package '{module}' is missing; install it with: "
