@@ -80,8 +80,10 @@ class Dedupe(Spec):
     def says_the_same(self, one: Passage, other: Passage) -> bool:
         """Whether what two passages with like shingles differ in is few words, and no name or negation."""
         mine, yours = Counter(words(one.text)), Counter(words(other.text))
-        lost, new = mine - yours, yours - mine
-        if max(lost.total(), new.total()) > self.changed * max(mine.total(), yours.total()):
+        # As `mine - yours` of counters, in a tenth of the time.
+        lost = {word: count - yours[word] for word, count in mine.items() if count > yours.get(word, 0)}
+        new = {word: count - mine[word] for word, count in yours.items() if count > mine.get(word, 0)}
+        if max(sum(lost.values()), sum(new.values())) > self.changed * max(mine.total(), yours.total()):
             return False
         if not self.keep_other_names:
             return True

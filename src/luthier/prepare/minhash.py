@@ -1,7 +1,7 @@
 """Which of many texts nearly repeat each other, in bounded memory.
 
-MinHash with banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3) proposes pairs: 126 minima in 42
-bands of three, so that a pair with half of its runs in common is proposed with a chance of .997, one with .6 of .9999.
+MinHash with banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3) proposes pairs: 108 minima in 36
+bands of three, so that a pair with half of its runs in common is proposed with a chance of .992, one with .6 of .9998.
 Each proposed pair is then compared by its sets of runs. Bands are sorted one after the other, not kept in a table, so
 what lies on disk may be many times larger than the memory.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from luthier.prepare.shingle import BATCH_TEXTS, batches, distinct, runs_of
 
-BANDS, ROWS = 42, 3
+BANDS, ROWS = 36, 3
 LEAST = 0.5
 """Below this similarity the bands would miss pairs."""
 REACH = 48
@@ -37,11 +37,11 @@ class Pair(NamedTuple):
 
 
 class Sketches:
-    """What is remembered of each text: 42 numbers, its runs, its figures. In memory up to a bound, else on disk."""
+    """What is remembered of each text: 36 numbers, its runs, its figures. In memory up to a bound, else on disk."""
 
     def __init__(self, *, memory_mb: float = 512, folder: Path | None = None):
         """`memory_mb` bounds what is held of the texts and for sorting; above it, files in `folder` (default: the
-        system's temporary folder) hold the sketches, about 370 bytes for a text of 50 words."""
+        system's temporary folder) hold the sketches, about 340 bytes for a text of 50 words."""
         self._bound = int(memory_mb * 2**20)
         self._folder = folder
         self._disk: tempfile.TemporaryDirectory[str] | None = None
