@@ -75,7 +75,7 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     remember(RapidOcr)
     remember(Tesseract)
-    pages = [page for page in all_pages() if asked.only is None or page.group.startswith(asked.only)]
+    pages = [page for page in [*shared_pages(), *own_pages()] if asked.only is None or page.group.startswith(asked.only)]
     systems: dict[str, Any] = {"luthier (rapidocr)": ours(RapidOcr()), "rapidocr alone": rapidocr_alone}
     if Tesseract().identity():
         systems |= {"luthier (tesseract)": ours(Tesseract()), "luthier (auto)": ours(Auto()),
@@ -169,7 +169,7 @@ def cpu() -> float:
 # --------------------------------------------------------------------------------------------------------- pages
 
 
-def all_pages() -> list[Page]:
+def shared_pages() -> list[Page]:
     import cv2
 
     data, found = data_folder(), []
@@ -184,7 +184,7 @@ def all_pages() -> list[Page]:
         kind = "handwritten" if file.name.startswith("handwritten") else "typed"
         found.append(Page(file.name, f"letters, {kind}", cv2.imread(str(file)),
                           file.with_suffix(".txt").read_text("utf-8")))
-    return found + own_pages()
+    return found
 
 
 def own_pages() -> list[Page]:
@@ -300,9 +300,7 @@ def handwriting() -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
 
     values, hands, names = [], [], []
-    for page in all_pages():
-        if page.group.startswith("own"):
-            continue
+    for page in shared_pages():
         truth = []
         if page.group.startswith("letters"):
             truth = json.loads((data_folder() / "letters_1905" / page.name).with_suffix(".json").read_text("utf-8"))[
