@@ -75,7 +75,7 @@ def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     remember(RapidOcr)
     remember(Tesseract)
-    pages = [page for page in [*shared_pages(), *own_pages()] if asked.only is None or page.group.startswith(asked.only)]
+    pages = [page for page in [*shared_pages(), *own_pages()] if page.group.startswith(asked.only or "")]
     systems: dict[str, Any] = {"luthier (rapidocr)": ours(RapidOcr()), "rapidocr alone": rapidocr_alone}
     if Tesseract().identity():
         systems |= {"luthier (tesseract)": ours(Tesseract()), "luthier (auto)": ours(Auto()),
