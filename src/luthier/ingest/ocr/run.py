@@ -69,7 +69,8 @@ def _read_pages(files: Sequence[File], records: Mapping[str, Mapping[str, Any]],
 
     cache, ocr = store.cache("ocr"), spec.ocr
     plain = ocr.dump()
-    rules = canonical([VERSION, ocr.identity(), plain["engine"], plain["handwriting"], ocr.dpi, float(ocr.max_megapixels)])
+    rules = canonical([VERSION, ocr.identity(), plain["engine"], plain["handwriting"], ocr.dpi,
+                       float(ocr.max_megapixels)])
 
     def key(page: Page) -> str:
         reader = readers[page.kind]
