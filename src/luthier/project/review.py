@@ -29,7 +29,9 @@ def status(desk: Desk, by: str) -> tuple[dict[str, Any], str]:
     queues, agreed, told = progress(desk, by), [one.data() for one in desk.agreements()], changes(desk)
     problems = desk.now().problems
     lines = [f"{one['queue']:<12}{one['open']:>7,} open, {one['decided']:,} of {one['items']:,} decided"
-             + (f", {one['conflicts']:,} in conflict" if one["conflicts"] else "") for one in queues if one["items"]]
+             + (f", {one['earlier']:,} in earlier runs" if one["earlier"] else "")
+             + (f", {one['conflicts']:,} in conflict" if one["conflicts"] else "")
+             for one in queues if one["items"] or one["earlier"]]
     for one in agreed:
         kappa = "no kappa: both always say the same" if one["kappa"] is None else f"kappa {one['kappa']:.2f}"
         low, high = one["raw_interval"]

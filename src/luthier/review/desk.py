@@ -190,8 +190,9 @@ def _todo(now: Snapshot, queue: str, mode: Mode, by: str) -> Iterator[ReviewItem
 
 
 def progress(desk: Desk, by: str) -> list[dict[str, Any]]:
-    """Of every queue: items, decided, open, those that others decided and this person did not, conflicts, and the
-    person's pace in items a minute (median pause between decisions; pauses over five minutes are breaks)."""
+    """Of every queue: items, decided, open; `earlier`: decided ones that no stage asks about any more; `second`: those
+    that others decided and this person did not; conflicts; and the person's pace in items a minute (median pause between
+    decisions; pauses over five minutes are breaks)."""
     now = desk.now()
     found = []
     for queue in QUEUES:
@@ -201,7 +202,7 @@ def progress(desk: Desk, by: str) -> list[dict[str, Any]]:
         pace = _pace([one.at for one in decided if one.by == by])
         found.append({
             "queue": queue, "items": len(items), "decided": len(known), "open": len(items) - len(known),
-            "mine": len(mine), "second": len(known - mine),
+            "earlier": len({one.id for one in decided} - items.keys()), "mine": len(mine), "second": len(known - mine),
             "conflicts": len(conflicts(decided, items).keys() & items.keys()),
             "people": sorted({one.by for one in decided if one.by}), "per_minute": pace,
             "minutes_left": round((len(items) - len(known)) / pace, 1) if pace else None})

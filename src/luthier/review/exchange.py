@@ -42,17 +42,19 @@ class Said:
 class Written:
     """An export."""
 
-    files: tuple[Path, ...]
-    """The items, and beside them what the other tool needs to show them."""
+    file: Path
+    settings: Path | None
+    """What the other tool needs to show the items; None for JSONL."""
     items: int
     decisions: int
 
     def data(self) -> dict[str, Any]:
-        return {"files": [str(file) for file in self.files], "items": self.items, "decisions": self.decisions}
+        return {"file": str(self.file), "settings": self.settings and str(self.settings), "items": self.items,
+                "decisions": self.decisions}
 
     def text(self) -> str:
-        also = f"; the settings for the other tool are in {self.files[1]}" if len(self.files) > 1 else ""
-        return f"{self.items:,} items with {self.decisions:,} decisions written to {self.files[0]}{also}"
+        also = f"; the settings for the other tool are in {self.settings}" if self.settings else ""
+        return f"{self.items:,} items with {self.decisions:,} decisions written to {self.file}{also}"
 
 
 @dataclass
@@ -77,7 +79,8 @@ class Taken:
                 "first": self.examples}
 
     def text(self) -> str:
-        lines = [f"{self.taken:,} decisions taken over from {self.file}" + (f", {self.known:,} were there already"
+        noun = "decision" if self.taken == 1 else "decisions"
+        lines = [f"{self.taken:,} {noun} taken over from {self.file}" + (f", {self.known:,} were there already"
                                                                             if self.known else "")]
         lines += [f"not taken: {count:,} {reason} (first: {self.examples[reason]})"
                   for reason, count in self.refused.most_common()]
@@ -109,18 +112,18 @@ def write(desk: Desk, file: Path, format: str = "jsonl", *, queue: str | None = 
     if format != "jsonl" and len(used) > 1:
         raise UsageError(f"{format} shows one kind of question in a project; choose one with --queue: "
                          f"{', '.join(used)}")
-    files = [file]
+    beside: Path | None = None
     if format == "jsonl":
         text = "".join(json.dumps(_line(item, said), ensure_ascii=False) + "\n" for item, said in rows)
     else:
         tool = label_studio if format == "label-studio" else argilla
         text = json.dumps(tool.records(rows, desk.multi_label), ensure_ascii=False, indent=1) + "\n"
-        files.append(file.with_name(file.stem + tool.SETTINGS))
+        beside = file.with_name(file.stem + tool.SETTINGS)
         with tell_disk_trouble(file.parent):
-            write_text(files[1], tool.settings(used[0], [item for item, _ in rows], desk.multi_label))
+            write_text(beside, tool.settings(used[0], [item for item, _ in rows], desk.multi_label))
     with tell_disk_trouble(file.parent):
         write_text(file, text)
-    return Written(tuple(files), len(rows), sum(len(said) for _, said in rows))
+    return Written(file, beside, len(rows), sum(len(said) for _, said in rows))
 
 
 def read(desk: Desk, file: Path, format: str | None = None, *, by: str = "", queue: str | None = None) -> Taken:

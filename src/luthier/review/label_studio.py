@@ -56,7 +56,8 @@ def decisions(tasks: Sequence[Any], taken: Taken, people: set[str]) -> Iterator[
     for number, task in enumerate(tasks, 1):
         place = f"task {number}"
         data = task.get("data") if isinstance(task, Mapping) else None
-        id = data.get("luthier_id") if isinstance(data, Mapping) else None
+        data = data if isinstance(data, Mapping) else {}
+        id = data.get("luthier_id")
         if not isinstance(id, str):
             taken.refuse("without-id", f"{place}: `data` holds no luthier_id")
             continue

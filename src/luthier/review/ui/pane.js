@@ -26,7 +26,7 @@ export function showNoImage(why) {
   $("noimage").hidden = false;
 }
 
-// `size`: width and height of the page in the unit of the box.
+// `size`: width and height of the page in the unit of the box; tiny pictures are enlarged with their pixels kept sharp.
 export async function showImage(blob, size, box) {
   const image = $("page");
   const reader = new FileReader(); // a data: address, which the page's policy allows
@@ -37,7 +37,7 @@ export async function showImage(blob, size, box) {
   image.src = reader.result;
   await image.decode();
   $("frame").hidden = false;
-  $("frame").className = box ? "" : "small";
+  $("frame").className = Math.max(...size) < 200 ? "small" : "";
   const mark = $("box");
   mark.hidden = !box;
   if (!box) return;
@@ -50,7 +50,9 @@ export async function showImage(blob, size, box) {
   enlarge(image, size, box);
   // Only the pane moves: the question stays where the person looks.
   const pane = $("source");
-  pane.scrollTop = Math.max(0, $("frame").offsetTop + (image.clientHeight * top) / size[1] - pane.clientHeight / 2);
+  const cover = $("line").hidden ? 0 : $("line").clientHeight; // the line stays above
+  const middle = $("frame").offsetTop + (image.clientHeight * (top + bottom)) / 2 / size[1];
+  pane.scrollTop = Math.max(0, middle - (pane.clientHeight + cover) / 2);
 }
 
 // The line, cut out with a margin as high as itself, so that ascenders and neighbours can be seen.
