@@ -190,8 +190,8 @@ def _todo(now: Snapshot, queue: str, mode: Mode, by: str) -> Iterator[ReviewItem
 
 
 def progress(desk: Desk, by: str) -> list[dict[str, Any]]:
-    """Of every queue: items, decided, open; `earlier`: decided ones that no stage asks about any more; `second`: those
-    that others decided and this person did not; conflicts; and the person's pace in items a minute (median pause between
+    """Of every queue: items, decided, open; `earlier`: decided ones that no stage asks about any more; `second`: what
+    others decided and this person did not; conflicts; and the person's pace in items a minute (median pause between
     decisions; pauses over five minutes are breaks)."""
     now = desk.now()
     found = []
