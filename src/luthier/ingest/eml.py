@@ -100,7 +100,7 @@ _BY_SUFFIX = {".md": "text/markdown", ".markdown": "text/markdown", ".csv": "tex
 def _header(message: EmailMessage, name: str) -> str:
     try:
         return clean(str(message.get(name, "") or ""))
-    except (ValueError, IndexError, AttributeError, TypeError):  # the standard library trips over some broken headers
+    except (ValueError, IndexError, AttributeError, TypeError, OverflowError):  # broken headers trip the library
         raw = next((value for key, value in message.raw_items() if key.lower() == name), "")
         return clean(str(raw))
 
@@ -116,7 +116,7 @@ def _spans(part: MIMEPart, name: str = "") -> list[Span]:
     charset = part.get_content_charset()
     try:
         codecs.lookup(charset or "utf-8")
-    except LookupError:
+    except (LookupError, ValueError):  # unknown, or with a NUL in its name
         charset = None
     if media == "text/html":
         from luthier.ingest.html import Walk, parse

@@ -30,6 +30,8 @@ BLOCKS = {"address", "article", "aside", "blockquote", "body", "caption", "cente
 _FURNITURE = re.compile(r"(?:^|[\s_-])(?:nav|navbar|navigation|breadcrumbs?|cookie(?:s|-?banner|-?consent)?|skip-?link|"
                         r"site-?footer|page-?footer|site-?header|main-?menu|menu-?bar|share-?buttons?|social-?links?|"
                         r"pagination|sr-only|visually-hidden)(?:$|[\s_-])", re.IGNORECASE)
+_NOT_XML = {**dict.fromkeys([*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF])}
+"""Characters that no XML tree may hold; libxml2 reads some of them and then takes them back from nobody."""
 _ROLES = {"navigation", "search", "menu", "menubar", "banner", "contentinfo", "dialog", "alertdialog", "toolbar"}
 
 
@@ -78,9 +80,9 @@ def parse(data: bytes, encoding: str | None = None) -> Any:
         _, encoding = decode(data)
     try:
         codecs.lookup(encoding)
-    except LookupError:
+    except (LookupError, ValueError):
         encoding = "utf-8"
-    data = data.decode(encoding, "replace").replace("\x00", "").encode("utf-8", "replace")
+    data = data.decode(encoding, "replace").translate(_NOT_XML).encode("utf-8", "replace")
     data = re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data)
     parser = html.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
