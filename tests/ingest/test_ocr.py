@@ -95,7 +95,7 @@ def scan(tmp_path):
 
 def test_only_the_page_without_text_is_read_and_only_once(scan, store, program):
     program.say(("Pumps are checked weekly", 96), ("by the operator.", 92))
-    made = ingest([scan], Ingest(ocr=program.ocr), store=store)
+    made = ingest([scan], Ingest(workers=1, ocr=program.ocr), store=store)
     (document,) = read_documents(made)
     assert [(span.page, span.text) for span in document.spans] == [
         (1, PROSE), (2, "Pumps are checked weekly by the operator.")]
@@ -106,14 +106,14 @@ def test_only_the_page_without_text_is_read_and_only_once(scan, store, program):
     (about,) = document.meta["ocr"]
     assert (about["page"], about["why"], about["engine"]) == (2, "no-text", "tesseract")
     assert made.summary["ocr"]["pages"] == 1 and program.calls() == 1 and read_review(made.path) == []
-    assert ingest([scan], Ingest(ocr=program.ocr), store=store).id == made.id
-    again = ingest([scan], Ingest(ocr=program.ocr.but(min_confidence=0.95)), store=store)
+    assert ingest([scan], Ingest(workers=1, ocr=program.ocr), store=store).id == made.id
+    again = ingest([scan], Ingest(workers=1, ocr=program.ocr.but(min_confidence=0.95)), store=store)
     assert again.id != made.id and again.summary["ocr"]["in_doubt"] == 1 and program.calls() == 1
 
 
 def test_a_line_in_doubt_waits_until_a_person_decides_and_the_decision_outlives_a_new_reading(scan, store, program):
     program.say(("Pumps are checked weekly", 96), ("bv the opcrator.", 51))
-    spec = Ingest(ocr=program.ocr)
+    spec = Ingest(workers=1, ocr=program.ocr)
     made = ingest([scan], spec, store=store)
     (document,) = read_documents(made)
     assert [span.doubt for span in document.spans] == ["", "low-confidence"]
@@ -136,7 +136,7 @@ def test_a_line_in_doubt_waits_until_a_person_decides_and_the_decision_outlives_
     assert rate == {"cer": round(2 / 16, 4), "lines": 1} and settled.summary["ocr"]["decided"] == 1
 
     program.say(("Pumps are checked weekly", 96), ("bv the opcrater.", 45))  # another version reads otherwise
-    changed = ingest([scan], Ingest(ocr=program.ocr.but(dpi=150)), store=store, corrections=[decided])
+    changed = ingest([scan], Ingest(workers=1, ocr=program.ocr.but(dpi=150)), store=store, corrections=[decided])
     assert program.calls() == 2
     assert read_documents(changed)[0].spans[1].text.endswith("by the operator.")
     refused = ingest([scan], spec, store=store, corrections=[Decided(id=item.id, verdict="reject")])
@@ -145,7 +145,7 @@ def test_a_line_in_doubt_waits_until_a_person_decides_and_the_decision_outlives_
 
 def test_unsure_text_is_used_where_the_user_says_so_and_still_asked_about(scan, store, program):
     program.say(("bv the opcrator.", 51))
-    made = ingest([scan], Ingest(ocr=program.ocr.but(use_unsure=True)), store=store)
+    made = ingest([scan], Ingest(workers=1, ocr=program.ocr.but(use_unsure=True)), store=store)
     assert [span.doubt for span in read_documents(made)[0].spans] == ["", ""] and len(read_review(made.path)) == 1
 
 
@@ -159,10 +159,11 @@ def test_a_broken_text_layer_yields_to_a_better_reading_only(tmp_path, store, pr
         canvas.drawString(72, 700 - 20 * row, "tI1e r|ni 1i0o vvvt{ xqzt nmkptrs~ q p b l tI1e r|ni 1i0o")
     canvas.save()
     program.say((PROSE, 95), (PROSE, 95))
-    (document,) = read_documents(ingest([tmp_path / "hidden.pdf"], Ingest(ocr=program.ocr), store=store))
+    (document,) = read_documents(ingest([tmp_path / "hidden.pdf"], Ingest(workers=1, ocr=program.ocr), store=store))
     assert document.text == f"{PROSE} {PROSE}" and document.meta["ocr"][0]["why"] == "poor-text"
     program.say(("q~x zz| 1I1l", 60))
-    (document,) = read_documents(ingest([tmp_path / "hidden.pdf"], Ingest(ocr=program.ocr.but(dpi=100)), store=store))
+    again = ingest([tmp_path / "hidden.pdf"], Ingest(workers=1, ocr=program.ocr.but(dpi=100)), store=store)
+    (document,) = read_documents(again)
     assert "r|ni" in document.text and "ocr" not in document.meta
 
 
@@ -179,7 +180,7 @@ def test_images_are_documents_with_all_their_pages_and_bad_ones_cost_themselves(
     (folder / "huge.png").write_bytes(bytes(huge))
     (folder / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(50))
     program.say(("Pumps are checked weekly", 96))
-    made = ingest([folder], Ingest(ocr=program.ocr), store=store)
+    made = ingest([folder], Ingest(workers=1, ocr=program.ocr), store=store)
     assert [(d.path, d.media, d.meta["pages"]) for d in read_documents(made)] == [
         ("b.png", "image/png", 1), ("two.tif", "image/tiff", 2)]
     assert [span.page for span in read_documents(made)[1].spans] == [1, 2]
@@ -191,20 +192,20 @@ def test_images_are_documents_with_all_their_pages_and_bad_ones_cost_themselves(
 
 def test_without_an_engine_scans_are_set_aside_with_advice_and_read_once_one_is_there(scan, store, program):
     picture_of("one").save(scan / "photo.png")
-    missing = Ingest(ocr=Ocr(engine=Tesseract(command="no-such-program")))
+    missing = Ingest(workers=1, ocr=Ocr(engine=Tesseract(command="no-such-program")))
     made = ingest([scan], missing, store=store)
     (aside,) = read_set_aside(made)
     assert aside.reason == "no-text-layer" and "pip install 'luthier[ocr]'" in aside.detail
     assert read_documents(made)[0].meta["pages_without_text"] == [2]
     program.say(("Pumps are checked weekly", 96))
-    assert len(read_documents(ingest([scan], Ingest(ocr=program.ocr), store=store))) == 2
+    assert len(read_documents(ingest([scan], Ingest(workers=1, ocr=program.ocr), store=store))) == 2
 
 
 def test_a_failing_engine_is_told_and_tried_again(tmp_path, store, program):
     picture_of("one").save(tmp_path / "photo.png")
     (tmp_path / "a.txt").write_text("A text that can be read.")
     (tmp_path / "bin" / "said").unlink(missing_ok=True)  # the program fails
-    spec = Ingest(ocr=program.ocr, include=("*.png", "*.txt"))
+    spec = Ingest(workers=1, ocr=program.ocr, include=("*.png", "*.txt"))
     made = ingest([tmp_path / "photo.png", tmp_path / "a.txt"], spec, store=store)
     (aside,) = read_set_aside(made)
     assert aside.reason == "ocr-failed" and "tesseract" in aside.detail
@@ -335,7 +336,7 @@ def test_handwritten_lines_of_a_letter_are_told_from_typed_ones(name, kind):
 @pytest.mark.skipif(not (DATA / "ocr_print").is_dir(), reason="no shared/data/ocr_print")
 def test_the_embedded_engine_reads_a_printed_page_through_ingest(store, recall):
     pytest.importorskip("rapidocr")
-    made = ingest([DATA / "ocr_print" / "phototest.tif"], Ingest(ocr=Ocr()), store=store)
+    made = ingest([DATA / "ocr_print" / "phototest.tif"], Ingest(workers=1, ocr=Ocr()), store=store)
     (document,) = read_documents(made)
     truth = (DATA / "ocr_print" / "phototest.gold.txt").read_text("utf-8")
     assert recall(document.text, truth) >= 0.95 and not any(span.doubt or span.hand for span in document.spans)
