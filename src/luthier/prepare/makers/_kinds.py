@@ -93,8 +93,8 @@ def choose(passage: Passage, kinds: Sequence[Kind], count: int, language: str, s
                            int(digest(str(seed), passage.id, "rare", kind), 16) % RARE.get(kind, 1) == 0]
     order: list[Kind] = sorted(open_to, key=lambda kind: digest(str(seed), passage.id, kind))
     common: list[Kind] = [kind for kind in order if kind not in RARE]
-    order = [kind for kind in order if kind in RARE][:count] + common  # a rare one has its turn where it comes up
-    found = order[:count]
+    rare: list[Kind] = [kind for kind in order if kind in RARE]
+    found = [*rare, *common][:count]  # a rare one has its turn where it comes up
     while common and len(found) < count:
         found += common[:count - len(found)]
     return found
