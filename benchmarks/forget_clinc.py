@@ -35,7 +35,7 @@ from luthier.train.base import Train
 METHODS = {
     "naive": Method(),
     "naive, masked to its classes": Method(heads="own"),
-    "EWC": Method(heads="own", regularizer="ewc", options={"samples": 300}, strengths=(1e2, 1e3, 1e4, 1e5)),
+    "EWC": Method(heads="own", regularizer="ewc", options={"samples": 100}, strengths=(1e2, 1e3, 1e4, 1e5)),
     "LwF": Method(heads="own", regularizer="lwf", strengths=(0.5, 1.0, 2.0)),
     "replay": Method(replay=True),
     "LwF + replay": Method(regularizer="lwf", like="LwF", replay=True),
@@ -71,10 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--domains", default="banking,travel,home", help="in the order learned")
-    parser.add_argument("--intents", type=int, default=10, help="of each domain (at most 15)")
-    parser.add_argument("--rows", type=int, default=30, help="train rows of each intent")
-    parser.add_argument("--validation", type=int, default=8, help="validation rows of each intent")
-    parser.add_argument("--test", type=int, default=20, help="test rows of each intent (at most 30)")
+    parser.add_argument("--intents", type=int, default=6, help="of each domain (at most 15)")
+    parser.add_argument("--rows", type=int, default=16, help="train rows of each intent")
+    parser.add_argument("--validation", type=int, default=4, help="validation rows of each intent")
+    parser.add_argument("--test", type=int, default=12, help="test rows of each intent (at most 30)")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--methods", default="", help="some of them, by name, separated by commas")
