@@ -72,7 +72,7 @@ def read_all(tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
     def run(folder):
-        spec = parse(Ingest, {"timeout_s": 60, "memory_mb": 300, "workers": 1, "ocr": {"engine": "off"}})
+        spec = parse(Ingest, {"timeout_s": 60, "memory_mb": 200, "workers": 1, "ocr": {"engine": "off"}})
         made = ingest([folder], spec, store=Store(tmp_path / "store"))
         documents, asides = read_documents(made), read_set_aside(made)
         assert len(documents) + len(asides) == sum(1 for path in folder.rglob("*") if not path.is_dir())
@@ -122,7 +122,7 @@ def test_pdf_bombs_and_rings(tmp_path, read_all):
     folder.mkdir()
     pages = b"<</Type/Pages/Kids[3 0 R]/Count 1000000>>"
     (folder / "pages.pdf").write_bytes(pdf(CATALOG, pages, PAGE, FONT, TEXT))
-    (folder / "inflates.pdf").write_bytes(pdf(CATALOG, PAGES, PAGE, FONT, stream(b" " * 400_000_000)))
+    (folder / "inflates.pdf").write_bytes(pdf(CATALOG, PAGES, PAGE, FONT, stream(b" " * 250_000_000)))
     outlined = b"<</Type/Catalog/Pages 2 0 R/Outlines 6 0 R>>"
     ring = b"<</Title(ring)/Parent 6 0 R/Next 7 0 R/First 7 0 R/Dest[3 0 R/Fit]>>"
     (folder / "ring.pdf").write_bytes(pdf(outlined, PAGES, PAGE, FONT, TEXT, b"<</First 7 0 R/Last 7 0 R>>", ring))
