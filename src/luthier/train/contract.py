@@ -225,14 +225,15 @@ def _loss(learner: Learner, examples: Sequence[Rendered], layout: Any) -> float:
 
 def check_accumulation(learner: Learner, probe: Sequence[Any], *, longest: int, tolerance: float = 1e-5,
                        coarse: float = 5e-2) -> Finding:
-    """Point 6: loss and gradient of an update in several passes equal those of the same update in one pass (relative;
-    the gradient's norm of difference within 10 times `tolerance`). In float32 and without dropout. `longest` is the
-    size in tokens of the largest example, which then fills a pass by itself."""
+    """Point 6: loss and gradient of an update in several passes equal those of the same update in one pass (relative,
+    for losses below 1 nat absolute, since logits are rounded and not what is left of them; the gradient's norm of
+    difference within 10 times `tolerance`). In float32 and without dropout. `longest` is the size in tokens of the
+    largest example, which then fills a pass by itself."""
     with in_float32(learner.module) as exact:
         (whole, gradient, _), (parts, summed, number) = (
             _gradient(learner, probe, tokens) for tokens in (1 << 30, longest))
     limit = tolerance if exact else coarse
-    by_loss = abs(whole - parts) / max(abs(whole), 1e-9)
+    by_loss = abs(whole - parts) / max(abs(whole), 1.0)
     by_gradient = float((gradient - summed).norm() / gradient.norm().clamp_min(1e-12))
     return _finding(6, max(by_loss, by_gradient / 10) <= limit,
                     f"an update in {number} passes equals the same in one: loss differs by {by_loss:.1e}, gradient by "
