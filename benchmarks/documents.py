@@ -30,6 +30,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -437,7 +438,7 @@ def relations(tables: Sequence[Table]) -> Counter[tuple[str, str, str]]:
         for way, lines in (("right", grid), ("below", [list(column) for column in zip(*grid)])):
             for line in lines:
                 filled = [cell for cell in line if cell]
-                found.update((way, a, b) for a, b in zip(filled, filled[1:]))
+                found.update((way, a, b) for a, b in pairwise(filled))
     return found
 
 
