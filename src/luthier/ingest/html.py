@@ -59,7 +59,8 @@ class HtmlReader(Spec):
         walk = Walk(keep_furniture=self.keep_furniture)
         body = next(iter(root.iter("body")), root)
         spans = list(walk.spans(body))
-        meta = _meta(root) | {"hidden_text": hidden}
+        meta = _meta(root)
+        meta["hidden_text"] = hidden
         if walk.dropped_words:
             meta["furniture_words"] = walk.dropped_words
         title = meta.pop("title", "") or next((s.text for s in spans if s.kind == "heading" and s.level == 1), "")
