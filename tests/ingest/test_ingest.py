@@ -156,9 +156,8 @@ def _bad_files(root, make_pdf, flow):
     return {"locked.pdf": "encrypted", "cut.pdf": "corrupt", "scan.pdf": "no-text-layer", "empty.txt": "empty",
             "blank.txt": "empty", "noise.bin": "unknown-format", "noise.txt": "unknown-format", "named.docx": "corrupt",
             "large.txt": "too-large", "old.doc": "unsupported", "locked.docx": "encrypted",
-            "photo.png": "no-text-layer", "bomb.docx": "zip-bomb", "plain.zip": "unsupported", "laughs.xml": "unsafe-xml",
-            "good.pdf": "duplicate",
-            "broken.json": "corrupt"}
+            "photo.png": "no-text-layer", "bomb.docx": "zip-bomb", "plain.zip": "unsupported",
+            "laughs.xml": "unsafe-xml", "good.pdf": "duplicate", "broken.json": "corrupt"}
 
 
 def test_every_bad_file_is_set_aside_with_its_reason_and_stops_nobody(folder, store, make_pdf, flow):
