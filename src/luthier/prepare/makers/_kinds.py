@@ -94,7 +94,8 @@ def choose(passage: Passage, kinds: Sequence[Kind], count: int, language: str, s
     order: list[Kind] = sorted(open_to, key=lambda kind: digest(str(seed), passage.id, kind))
     common: list[Kind] = [kind for kind in order if kind not in RARE]
     rare: list[Kind] = [kind for kind in order if kind in RARE]
-    found: list[Kind] = [*rare, *common][:count]  # a rare one has its turn where it comes up
+    both: list[Kind] = [*rare, *common]
+    found = both[:count]  # a rare one has its turn where it comes up
     while common and len(found) < count:
         found += common[:count - len(found)]
     return found
