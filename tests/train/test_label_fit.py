@@ -239,7 +239,7 @@ def test_stopping_after_some_updates_leaves_the_schedule(bench: Bench, train: An
 def test_early_stopping_waits_for_the_last_phase(bench: Bench, train: Any, held: Any) -> None:
     """A patience that ends during the head's epochs must not keep the layers below frozen for good."""
     noisy = [dataclasses.replace(e, labels=(LABELS[at * 7 % 3],)) for at, e in enumerate(held)]
-    settings = {"plan": TwoPhase(head_epochs=3), "epochs": 20, "patience": 1, "validate_every": 1, "learning_rate": 3e-2}
+    settings = {"plan": TwoPhase(head_epochs=3), "epochs": 20, "patience": 1, "validate_every": 1, "learning_rate": 0.5}
     fitted = fit_once(bench.job("waits", train, noisy, **settings))
     assert fitted.summary["steps"] > 3 * 6 and fitted.summary["stopped_early"]
 
