@@ -228,7 +228,7 @@ def changes(desk: Desk) -> list[str]:
         stage, sentence = _EFFECT[queue]
         artifact = now.artifacts.get(stage)
         since = float(artifact.summary.get("made_at", 0)) if artifact is not None else 0.0
-        fresh = {one.id for one in now.decided.get(queue, ()) if _moment(one.at) > since}
+        fresh = {one.id for one in now.decided.get(queue, ()) if _moment(one.at) >= int(since)}  # told in seconds
         if fresh:
             n = len(fresh)
             told.append(f"{n:,} {_NOUN[queue] if n > 1 else _NOUN[queue][:-1]}: {sentence}")
