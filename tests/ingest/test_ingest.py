@@ -383,5 +383,5 @@ def test_a_full_copy_of_the_store_is_enough(folder, store, tmp_path):
     moved = Store(tmp_path / "moved")
     began = time.process_time()
     assert not ingest([folder], store=moved).fresh
-    assert time.process_time() - began < 0.3
+    assert time.process_time() - began < 1
     assert [d.path for d in read_documents(moved.find("ingest", made.id))] == ["a.txt", "b.md", "sub/c.html"]
