@@ -24,6 +24,14 @@ Loc = tuple[str | int, ...]
 S = typing.TypeVar("S", bound="Spec")
 
 
+def check_pattern(pattern: str) -> re.Pattern[str]:
+    """A user's regular expression, compiled; ValueError (which pydantic shows at its field) where it is none."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+
+
 class Spec(BaseModel):
     """Base of every configuration object: frozen, keyword-only, refuses unknown fields."""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterable, Sequence
+
+from luthier.ingest.base import Refused
 
 MAX_COLUMNS = 5_000
 """A wider table is no table that anybody wrote, and would take a reader's whole time."""
@@ -42,3 +45,30 @@ def list_item(text: str, depth: int = 0, marker: str = "-") -> str:
     """One Markdown list item; further lines are indented below it."""
     pad = "  " * depth
     return pad + marker + " " + text.strip().replace("\n", "\n" + pad + " " * (len(marker) + 1))
+
+
+def spanned(rows: Iterable[Iterable[tuple[str, int, int]]]) -> list[list[str]]:
+    """Cells (text, columns, rows) at their places: one that spans several stands in each of them. Refuses a table wider
+    than `MAX_COLUMNS`."""
+    grid: list[list[str]] = []
+    hanging: dict[int, tuple[str, int]] = {}
+    for row in rows:
+        line: list[str] = []
+        queue = deque(row)
+        while queue or len(line) in hanging:
+            column = len(line)
+            if column in hanging:
+                text, left = hanging.pop(column)
+                if left > 1:
+                    hanging[column] = (text, left - 1)
+                line.append(text)
+                continue
+            text, wide, high = queue.popleft()
+            for offset in range(wide):
+                line.append(text)
+                if high > 1:
+                    hanging[column + offset] = (text, high - 1)
+        if len(line) > MAX_COLUMNS:
+            raise Refused("too-large", f"a table of more than {MAX_COLUMNS:,} columns")
+        grid.append(line)
+    return grid

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 from luthier.ingest import _hidden
-from luthier.ingest._blocks import MAX_COLUMNS, clean_lines, list_item, table
+from luthier.ingest._blocks import MAX_COLUMNS, clean_lines, list_item, spanned, table
 from luthier.ingest.base import LIKELY, NO, READERS, SURE, Refused, Source
 from luthier.ingest.text import looks_like_text
 from luthier.plugins import register
@@ -334,7 +333,7 @@ class Walk:
                 for cell in row:
                     yield from self.spans(cell)
             return
-        text = table(_grid([[(self.cell(cell), _span(cell, "colspan"), _span(cell, "rowspan")) for cell in row]
+        text = table(spanned([[(self.cell(cell), _span(cell, "colspan"), _span(cell, "rowspan")) for cell in row]
                             for row in cells]))
         if text:
             yield Span(text=text, kind="table", line=element.sourceline)
@@ -379,29 +378,3 @@ def _drop_keeping_tail(element: Any) -> None:
         else:
             parent.text = (parent.text or "") + element.tail
     parent.remove(element)
-
-
-def _grid(rows: list[list[tuple[str, int, int]]]) -> list[list[str]]:
-    """Cells at their places: a cell that spans rows or columns stands in each of them."""
-    grid: list[list[str]] = []
-    hanging: dict[int, tuple[str, int]] = {}
-    for row in rows:
-        line: list[str] = []
-        queue = deque(row)
-        while queue or len(line) in hanging:
-            column = len(line)
-            if column in hanging:
-                text, left = hanging.pop(column)
-                if left > 1:
-                    hanging[column] = (text, left - 1)
-                line.append(text)
-                continue
-            text, wide, high = queue.popleft()
-            for offset in range(wide):
-                line.append(text)
-                if high > 1:
-                    hanging[column + offset] = (text, high - 1)
-        if len(line) > MAX_COLUMNS:
-            raise Refused("too-large", f"a table of more than {MAX_COLUMNS:,} columns")
-        grid.append(line)
-    return grid

@@ -8,7 +8,6 @@ the document, with its place. What stays in doubt is left open and goes to the r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from luthier.errors import SpecError
 from luthier.executors import Executor
 from luthier.ingest.base import Ingest
 from luthier.progress import Progress, Silent
-from luthier.spec import Spec
+from luthier.spec import Spec, check_pattern
 from luthier.store import Artifact, Store
 from luthier.types import digest
 
@@ -68,10 +67,7 @@ class Field(Spec):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
+        check_pattern(pattern or "")
         return pattern
 
     @model_validator(mode="after")

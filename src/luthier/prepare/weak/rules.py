@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from luthier.errors import DataError
 from luthier.plugins import register
 from luthier.prepare.weak.base import LABELERS, LabelerSpec, Source, Vote, WeakContext, WeakRow
-from luthier.spec import Spec
+from luthier.spec import Spec, check_pattern
 
 
 class Rule(Spec):
@@ -44,10 +44,7 @@ class Rule(Spec):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
+        check_pattern(pattern or "")
         return pattern
 
     @field_validator("any_of", "all_of", "none_of")

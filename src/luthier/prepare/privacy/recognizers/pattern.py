@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.spec import check_pattern
 
 
 @register(RECOGNIZERS, "pattern")
@@ -28,11 +29,7 @@ class Pattern(Rule):
     @field_validator("regex")
     @classmethod
     def _compiles(cls, regex: str) -> str:
-        try:
-            found = re.compile(regex)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        if found.match(""):
+        if check_pattern(regex).match(""):
             raise ValueError("the expression also fits nothing at all; make it ask for at least one character")
         return regex
 
