@@ -13,6 +13,7 @@ from luthier.index.base import Index, build_retriever
 from luthier.index.rag import Rag
 from luthier.prepare.base import MakeContext, Maker
 from luthier.prepare.chunk import Chunk
+from luthier.prepare.makers.synthesize import Synthesize
 from luthier.prepare.split import SplitBy
 from luthier.prepare.steps import StepContext
 from luthier.progress import Silent
@@ -123,3 +124,16 @@ def run() -> Callable[[Maker, MakeContext], tuple[list[Example], list[Dropped]]]
 @pytest.fixture
 def doc() -> Callable[..., Document]:
     return document
+
+
+@pytest.fixture
+def teach(monkeypatch, run):
+    def go(teacher: Any, over: Any, **spec: Any) -> Any:
+        monkeypatch.setattr(Synthesize, "_open", lambda self, root: teacher)
+        monkeypatch.setattr(Synthesize, "_identity", lambda self, root: "scripted 1")
+        over = replace(over, notes={}, review=[])
+        settings = {"style": "pairs", "kinds": ("fact",), "questions": 1, "reader": "off", "min_chars": 20,
+                    "semantic": None, **spec}
+        return (*run(Synthesize(**settings), over), over)
+
+    return go
