@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -52,6 +52,20 @@ class LabelledSource(Spec):
 
     def files(self, root: Path) -> list[Path]:
         raise NotImplementedError
+
+    def files_below(self, root: Path, wanted: Callable[[Path], bool], what: str, *, hidden: str = "._") -> list[Path]:
+        """The file that `path` names, or those of its folder that are wanted, in name order; files and folders whose
+        names begin with one of `hidden` are passed over."""
+        path = self.place(root)
+        if path.is_file():
+            return [path]
+        if not path.is_dir():
+            raise DataError(f"no file or folder at {self.path}; `path` is relative to the project folder")
+        found = [file for file in sorted(path.rglob("*")) if file.is_file()
+                 and not any(part.startswith((*hidden,)) for part in file.relative_to(path).parts) and wanted(file)]
+        if not found:
+            raise DataError(f"the folder {self.path} holds no {what}")
+        return found
 
     def refuse_task(self, context: MakeContext) -> None:
         """DataError where this maker has nothing for the project's task."""

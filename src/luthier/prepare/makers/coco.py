@@ -56,17 +56,8 @@ class CocoFiles(LabelledSource):
 
     def files(self, root: Path) -> list[Path]:
         """The annotation files."""
-        path = self.place(root)
-        if path.is_file():
-            return [path]
-        if not path.is_dir():
-            raise DataError(f"no file or folder at {self.path}; `path` is relative to the project folder")
-        found = [file for file in sorted(path.rglob("*.json")) if is_coco(file)
-                 and not any(part.startswith(".") for part in file.relative_to(path).parts)]
-        if not found:
-            raise DataError(f"the folder {self.path} holds no COCO annotation file (JSON with images, annotations and "
-                            "categories)")
-        return found
+        return self.files_below(root, lambda file: file.suffix == ".json" and is_coco(file),
+                                "COCO annotation file (JSON with images, annotations and categories)", hidden=".")
 
     def inputs(self, root: Path) -> Mapping[str, str]:
         """The hash of every annotation file and image."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from luthier.errors import DataError
 from luthier.plugins import register
 from luthier.prepare.base import MAKERS, TOGETHER
 from luthier.prepare.makers._examples import drop
@@ -48,16 +47,8 @@ class Conll(LabelledSource):
     tasks: ClassVar[tuple[TaskType, ...]] = ("tag",)
 
     def files(self, root: Path) -> list[Path]:
-        path = self.place(root)
-        if path.is_file():
-            return [path]
-        if not path.is_dir():
-            raise DataError(f"no file or folder at {self.path}; `path` is relative to the project folder")
-        found = [file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix.lower() in SUFFIXES
-                 and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)]
-        if not found:
-            raise DataError(f"the folder {self.path} holds no CoNLL files ({', '.join(SUFFIXES)})")
-        return found
+        return self.files_below(root, lambda file: file.suffix.lower() in SUFFIXES,
+                                f"CoNLL files ({', '.join(SUFFIXES)})")
 
     def make(self, context: MakeContext) -> Iterator[Example | Dropped]:
         """One example a sentence, its words joined by spaces, `where` the file and the sentence's first line.
