@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.prepare.privacy.lazy import lazy
 
 _MONTHS = (
     "jan(?:uary|uar|uari|vier)?|jän(?:ner)?|feb(?:ruary|ruar|ruari)?|févr(?:ier)?|march|mar(?:s|zo|ch)?|märz|mrz|"
@@ -20,12 +21,12 @@ _DATE = (rf"(?:[0-3]?\d[./-][01]?\d[./-](?:19|20)?\d\d|[01]?\d[/-][0-3]?\d[/-](?
          rf"20)\d\d[-/.][01]?\d[-/.][0-3]?\d"
          rf"|[0-3]?\d(?:st|nd|rd|th|\.|er|º)?\s(?:of\s|de\s)?(?:{_MONTHS})\.?,?\s(?:de\s)?(?:19|20)\d\d"
          rf"|(?:{_MONTHS})\.?\s[0-3]?\d(?:st|nd|rd|th)?,?\s(?:19|20)\d\d)(?!\d)")
-_FOUND = re.compile(
+_FOUND = lazy(
     r"(?:\b(?:born|date of birth|birth ?date|birthday|d\.?o\.?b\.?|geboren|geb\.?|geburtsdatum|geburtstag|née?|"
     r"nacid[oa]|"
     r"fecha de nacimiento|nat[oa]|data di nascita|date de naissance|geboortedatum|född|nascid[oa]|data de nascimento)"
     r"(?![^\W_])[^\n\d]{0,28}?|(?<!\S)\*\s?)(" + _DATE + ")", re.IGNORECASE)
-_AFTER = re.compile(rf"({_DATE}) ?(?:Geburtstag|is (?:my|his|her|their) birthday|geboren)", re.IGNORECASE)
+_AFTER = lazy(rf"({_DATE}) ?(?:Geburtstag|is (?:my|his|her|their) birthday|geboren)", re.IGNORECASE)
 _CUES = frozenset((
     "born", "birth", "birthdate", "birthday", "dob", "geboren", "geb", "geburtsdatum", "geburtstag", "né", "née",
     "nacido",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
 from luthier.prepare.privacy.checks import luhn
+from luthier.prepare.privacy.lazy import lazy
 
-_CANDIDATE = re.compile(r"(?<![\w.,-])\d(?:[ \u00a0-]?\d){11,18}(?![\w-])(?!\.\d)")
-_GROUPED = re.compile(r"\d{4}([ \u00a0-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \u00a0-])\d{6}\2\d{4,5}")
-_CUE = re.compile(r"card|visa|master|amex|american express|credit|debit|kredit|karte|carte|tarjeta|carta di|kaart|"
+_CANDIDATE = lazy(r"(?<![\w.,-])\d(?:[ \u00a0-]?\d){11,18}(?![\w-])(?!\.\d)")
+_GROUPED = lazy(r"\d{4}([ \u00a0-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \u00a0-])\d{6}\2\d{4,5}")
+_CUE = lazy(r"card|visa|master|amex|american express|credit|debit|kredit|karte|carte|tarjeta|carta di|kaart|"
                   r"cartão|"
                   r"discover|diners|jcb|maestro|payment|charge|paid with|cc\b|pan\b")
-_OTHER = re.compile(r"order|track|invoice|serial|imei|isbn|ean\b|sku|article|ticket|reference|ref\b|barcode|"
+_OTHER = lazy(r"order|track|invoice|serial|imei|isbn|ean\b|sku|article|ticket|reference|ref\b|barcode|"
                     r"bestell|artikel|"
                     r"part\b|shipment|parcel|meter|batch|timestamp|gtin|commande|pedido|document")
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.prepare.privacy.lazy import lazy
 
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
-_PLAIN = re.compile(r"(?<![\w.+%-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@"
+_PLAIN = lazy(r"(?<![\w.+%-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@"
                     rf"((?:{_LABEL}\.){{1,6}}([^\W\d_]{{2,24}}))(?![\w@-])")
-_HIDDEN = re.compile(
+_HIDDEN = lazy(
     rf"(?<![\w.+-])[\w.+-]{{2,64}} ?[\[({{] ?(?:at|ät) ?[\])}}] ?{_LABEL}(?: ?[\[({{] ?(?:dot|punkt) ?[\])}}] ?|\.)"
     r"(?:[\w-]{2,30}\.)?[a-zA-Z]{2,12}(?!\w)", re.IGNORECASE)
-_LOGIN = re.compile(r"://[^\s/]*:$")
+_LOGIN = lazy(r"://[^\s/]*:$")
 _NOT_A_DOMAIN = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "json", "html", "py", "txt", "pdf"))
 _RESERVED = ("example", "test", "invalid", "localhost", "local")
 """RFC 2606: nobody's; what Luthier's own pseudonyms use."""

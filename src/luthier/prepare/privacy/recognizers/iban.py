@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
 from luthier.prepare.privacy.checks import mod97
+from luthier.prepare.privacy.lazy import lazy
 
 LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28,
@@ -21,7 +21,7 @@ LENGTHS = {
 }
 """Characters of an IBAN by country (SWIFT's IBAN registry)."""
 
-_START = re.compile(r"(?<![A-Za-z0-9])([A-Z]{2}|[a-z]{2})[ \u00a0-]?\d{2}(?=[ \u00a0-]?[A-Za-z0-9]{2})")
+_START = lazy(r"(?<![A-Za-z0-9])([A-Z]{2}|[a-z]{2})[ \u00a0-]?\d{2}(?=[ \u00a0-]?[A-Za-z0-9]{2})")
 
 
 @register(RECOGNIZERS, "iban")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
 from luthier.prepare.privacy.checks import ean13, luhn, mod11_10, verhoeff, weighted
+from luthier.prepare.privacy.lazy import lazy
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _hetu(value: str) -> bool:
 
 
 def _form(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w.,-])(?:{pattern})(?![\w-])(?![.,]\d)")
+    return lazy(rf"(?<![\w.,-])(?:{pattern})(?![\w-])(?![.,]\d)")
 
 
 _IDS = (
@@ -135,11 +136,11 @@ _IDS = (
     _Id("fi-hetu", _form(r"\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y]"), _hetu, r"hetu|henkilötunnus|personbeteckning", 0.85),
     _Id("ca-sin", _form(r"[1-79]\d{2}[ -]?\d{3}[ -]?\d{3}"), luhn, r"\bsin\b|social insurance", 0.0),
 )
-_CUES = {one: re.compile(one.cue) for one in _IDS}
-_OTHER = re.compile(r"order|part|artikel|article|serial|invoice|sku|model|rechnung|bestell|item|ticket|batch|"
+_CUES = {one: lazy(one.cue) for one in _IDS}
+_OTHER = lazy(r"order|part|artikel|article|serial|invoice|sku|model|rechnung|bestell|item|ticket|batch|"
                     r"lot\b|ref\b|"
                     r"reference|version|catalog|isbn|phone|tel\b|pedido|facture")
-_DOCUMENT = re.compile(
+_DOCUMENT = lazy(
     r"\b(?:passport|pass(?:nummer|-?nr)|reisepass\w*|personalausweis\w*|ausweis\w*|passeport|pasaporte|passaporto|"
     r"paspoort\w*|"
     r"driver'?s? licen[cs]e|driving licen[cs]e|führerschein\w*|permis de conduire|identity card|id card|carta "

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.prepare.privacy.lazy import lazy
 
-_V4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-])(?!\.\d)")
-_V6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F]*:)(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])")
-_MAC = re.compile(r"(?<![\w:-])[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}(?![\w:-])")
-_CUE = re.compile(r"\bip(?:v[46])?\b|\bhost\b|address|adresse|client|login|logged|from\b|visitor|session|remote|"
+_V4 = lazy(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-])(?!\.\d)")
+_V6 = lazy(r"(?<![\w:.])(?=[0-9a-fA-F]*:)(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])")
+_MAC = lazy(r"(?<![\w:-])[0-9a-fA-F]{2}(?:([:-])[0-9a-fA-F]{2})(?:\1[0-9a-fA-F]{2}){4}(?![\w:-])")
+_CUE = lazy(r"\bip(?:v[46])?\b|\bhost\b|address|adresse|client|login|logged|from\b|visitor|session|remote|"
                   r"router|server")
-_VERSION = re.compile(r"version|release|\bv\.?\s*$|firmware|section|build|chapter|clause|§|update|kapitel|"
+_VERSION = lazy(r"version|release|\bv\.?\s*$|firmware|section|build|chapter|clause|§|update|kapitel|"
                       r"abschnitt|driver")
-_DOCUMENTATION = re.compile(r"00[:-]00[:-]5e[:-]00[:-]53", re.IGNORECASE)
+_DOCUMENTATION = lazy(r"00[:-]00[:-]5e[:-]00[:-]53", re.IGNORECASE)
 """RFC 7042: MAC addresses for examples, which Luthier's pseudonyms use."""
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.prepare.privacy.lazy import lazy
 from luthier.prepare.privacy.names import AMBIGUOUS, GIVEN, NOT_A_SURNAME, SURNAMES
 
 _GIVEN = frozenset(name.lower() for name in GIVEN)
@@ -32,15 +33,15 @@ _TITLE_WORDS = ("Mr Mrs Ms Miss Mx Dr Prof Professor Sir Dame Lady Rev Sgt Capt 
                 "Monsieur Madame Mademoiselle Mme Mlle Señor Señora Señorita Sr Sra Srta Don Doña Signor Signora "
                 "Signore Sig "
                 "Dott Dottoressa Avv Dhr Mevr Mevrouw Meneer Mw Senhor Senhora Fru Pan Pani").split()
-_TITLE = re.compile(rf"(?<![\w-])(?:{'|'.join(sorted(_TITLE_WORDS, key=len, reverse=True))}|"
+_TITLE = lazy(rf"(?<![\w-])(?:{'|'.join(sorted(_TITLE_WORDS, key=len, reverse=True))}|"
                     rf"M(?=\.{_S}[{_UP}]))(?:\.|(?![\w-])){_S}{_RANK}"
                     rf"({_ANY})")
-_LOW_TITLE = re.compile(
+_LOW_TITLE = lazy(
     r"(?<![\w-])(?:(?:sig|sr|sra|srta|dr|dhr|mevr|mw|mr|mrs|ms|prof|avv|dott|ing|fru|hr|fr)\.|sig\.ra|signora?|"
     r"signore|señora?|"
     r"señorita|senhora?|monsieur|madame|meneer|mevrouw|heer|herr|frau|herrn|lady|sir|don|doña)"
     rf"{_S}({_ANY})")
-_FIELD = re.compile(
+_FIELD = lazy(
     r"(?:^|[\n|;,(•\t]|\.\s)\s*(?:[-*]\s)?(?:\*\*|_)?((?:full |first |last |contact |customer |client |patient |"
     r"employee |user |account |family |"
     r"card ?holder |your |legal |insured )?(?:name|surname)|contact(?: person)?|patient|customer|client|employee|"
@@ -53,7 +54,7 @@ _FIELD = re.compile(
     r"namn|kund|signed|"
     r"signed by|prepared by|reviewed by|approved by|responsible|account holder|beneficiary|emergency contact)"
     rf"(?:\*\*|_)?\s?[:|=]\s?(?:\*\*|_)?{_RANK}({_NAME},{_S}{_NAME}|{_ANY})(?![\w@])", re.IGNORECASE)
-_DEAR = re.compile(rf"(?:^|[\n>“\"]\s*|\.\s)(?:Dear|Hi|Hello|Hey|Good (?:morning|afternoon|evening),?|Liebe[rs]?|"
+_DEAR = lazy(rf"(?:^|[\n>“\"]\s*|\.\s)(?:Dear|Hi|Hello|Hey|Good (?:morning|afternoon|evening),?|Liebe[rs]?|"
                    rf"Hallo|Guten (?:Tag|Morgen),?|Servus|Moin|"
                    rf"Cher|Chère|Bonjour|Salut|Estimad[oa]|Querid[oa]|Hola|Gentile|Car[oa]|Ciao|Buongiorno|Beste|"
                    rf"Geachte|Hej|Hei|Prezad[oa]|Olá|Oi)"
@@ -67,7 +68,7 @@ client clients cliente clientes monsieur madame señor señora equipo équipe to
 allemaal world
 mr mrs ms dr prof again folks guys both mum dad mom santa siri alexa god lord reader readers parents student students
 """.split())
-_SIGNED = re.compile(
+_SIGNED = lazy(
     r"(?:(?:best|kind|warm|many|with (?:best|kind))[ ]?(?:regards|wishes)|regards|(?:yours )?(?:sincerely|"
     r"faithfully|truly)|thanks(?: again)?|many thanks|"
     r"thank you|cheers|best|all the best|mit freundlichen grüßen|mit freundlichem gruß|freundliche grüße|viele "
@@ -78,16 +79,16 @@ _SIGNED = re.compile(
     r"atenciosamente|abraços)"
     rf"[,.!]?[ \t]*(?:\n\s*|[,.]?{_S})(?i:(?:i\.{_S}?[av]\.|gez\.|/s/){_S})?{_RANK}(?-i:({_ANY}))(?=[ \t]*(?:\n|$|"
     rf",|\||\())", re.IGNORECASE)
-_MAIL = re.compile(rf"(?:^|[\n:;,(]\s*|\bOn\b[^\n]{{0,60}}[,\s])['\"]?({_NAME}(?:,?{_S}(?:{_NAME}|{_INITIAL}|"
+_MAIL = lazy(rf"(?:^|[\n:;,(]\s*|\bOn\b[^\n]{{0,60}}[,\s])['\"]?({_NAME}(?:,?{_S}(?:{_NAME}|{_INITIAL}|"
                    rf"{_PARTICLE})){{0,3}})['\"]?\s*[<(](?:mailto:)?[\w.+-]+@")
-_SAYS = re.compile(
+_SAYS = lazy(
     rf"(?i:\bmy name is|\bmy name's|\bi am called|\bthis is|\bi'm|\bi am|\bname's|\bich heiße|\bmein name ist|"
     rf"\bich bin|\bje m['’]appelle|\bje suis|\bmon nom est|"
     rf"\bme llamo|\bmi nombre es|\bsoy|\bmi chiamo|\bsono|\bik heet|\bmijn naam is|\bjag heter|\bmeu nome é|"
     rf"\bnamed|\bcalled|\bnamens){_S}(?:{_RANK})({_ANY})"
     r"(?![\w@-])")
-_SURE_SAYS = re.compile(r"name|call me|heiße|appelle|llamo|nombre|chiamo|heet|naam|heter", re.IGNORECASE)
-_DONE = re.compile(
+_SURE_SAYS = lazy(r"name|call me|heiße|appelle|llamo|nombre|chiamo|heet|naam|heter", re.IGNORECASE)
+_DONE = lazy(
     rf"(?i:\b(?:signed|approved|reported|written|prepared|submitted|handled|reviewed|requested|diagnosed|"
     rf"witnessed|treated|booked|hired|interviewed|"
     rf"represented|unterschrieben|genehmigt|bearbeitet|signé|firmado|firmato){_S}(?:by|von|par|por|da)|"
@@ -96,7 +97,7 @@ _DONE = re.compile(
     rf"z\.{_S}?hd\.?:?|wenden sie sich an|im auftrag von|à l['’]attention de|a la atención de|"
     rf"sold to|ship(?:ped)? to|billed to|invoice to|paid by|transferred to|account of|belongs to|refund "
     rf"to)){_S}{_RANK}({_FULL})(?![\w@-])")
-_ROLE = re.compile(
+_ROLE = lazy(
     r"\b(?:employee|customer|client|patient|tenant|colleague|applicant|resident|student|manager|director|nurse|"
     r"owner|user|"
     r"neighbou?r|landlord|witness|mitarbeiter(?:in)?|kund(?:e|in|en)|mieter(?:in)?|kolleg(?:e|in|en)|patient(?:in|"
@@ -106,7 +107,7 @@ _ROLE = re.compile(
     r"inquilin[oa]|dipendente|paziente|collega|medewerker|klant|huurder|complaint from|request from|order from|"
     r"geht an|"
     rf"gesendet an|gehört|belongs to|heißt|hei(?:ss|ß)e[nr]?){_S}({_FULL})(?![\w@-])")
-_DOES = re.compile(
+_DOES = lazy(
     rf"(?:^|[.!?]\s|\n|\b(?:that|dass|que|and|"
     rf"und)\s)({_NAME}(?:{_S}{_INITIAL})?{_S}(?:{_PARTICLE}{_S})?{_NAME})(?:{_S}\([^)\n]{{2,30}}\))?"
     r"(?:['’]s (?:card|account|phone|email|e-mail|address|password|salary|contract|application|request|order|flat|"
@@ -116,11 +117,11 @@ _DOES = re.compile(
     r"lives|works|was born|is on (?:leave|holiday|vacation)|is (?:sick|ill|away)|resigned|hat |ist bis |wohnt|"
     r"arbeitet|rief|"
     r"schrieb|habite|travaille|vive|trabaja|abita|lavora|woont|werkt|bor ))")
-_PAIR = re.compile(rf"(?<![\w'’@/.&-])({_NAME})((?:{_S}{_INITIAL}|"
+_PAIR = lazy(rf"(?<![\w'’@/.&-])({_NAME})((?:{_S}{_INITIAL}|"
                    rf"{_S}{_NAME}){{0,2}}?(?:{_S}{_PARTICLE})?){_S}({_NAME})(?![\w@]|[.-]\w)")
-_MORE = re.compile(rf"{_S}({_NAME})(?![\w@-])")
-_TURNED = re.compile(rf"(?<![\w@-])({_NAME}),{_S}({_NAME})(?:{_S}{_INITIAL})?(?![\w@-])")
-_POSSESSIVE = re.compile(r"['’]s$")
+_MORE = lazy(rf"{_S}({_NAME})(?![\w@-])")
+_TURNED = lazy(rf"(?<![\w@-])({_NAME}),{_S}({_NAME})(?:{_S}{_INITIAL})?(?![\w@-])")
+_POSSESSIVE = lazy(r"['’]s$")
 
 _CUES = frozenset("""
 mr mrs ms miss mx dr prof professor sir dame lady rev sgt capt judge justice nurse herr herrn frau fräulein monsieur
@@ -159,7 +160,7 @@ nachbar nachbarin vermieter vermieterin schüler schülerin employé employée c
 empleado empleada
 paciente inquilino inquilina dipendente paziente collega medewerker klant huurder geht gesendet gehört heißt heiße
 """.split())
-_FIELD_SIGNS = re.compile(r"(?:^|\n)\s*(?:from|to)\s?:", re.IGNORECASE)
+_FIELD_SIGNS = lazy(r"(?:^|\n)\s*(?:from|to)\s?:", re.IGNORECASE)
 _NOT_A_NAME = frozenset("""
 the a an and or of in on at for with by to it is was this that your our their his her my its new please thank thanks
 best kind
@@ -327,7 +328,7 @@ class Person(Rule):
 
 _LOW_PARTICLES = frozenset("van der den de von zu la los las del della di da dos do du le el al bin ibn ben ter "
                            "ten af und".split())
-_NEXT = re.compile(r"(?:['’]s?)?[ \u00a0](?:&|and|und)?[ \u00a0]?([^\W\d_]+)")
+_NEXT = lazy(r"(?:['’]s?)?[ \u00a0](?:&|and|und)?[ \u00a0]?([^\W\d_]+)")
 _ORGANISATION = frozenset("""
 hospital university college school institute foundation center centre clinic company inc ltd llc gmbh corp
 corporation group

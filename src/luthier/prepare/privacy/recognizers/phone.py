@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -12,23 +11,24 @@ from pydantic import Field
 from luthier.errors import need
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.prepare.privacy.lazy import lazy
 
-_CANDIDATE = re.compile(r"(?<![\w/.,:;#§$€£=@&%-])(?:\+|"
+_CANDIDATE = lazy(r"(?<![\w/.,:;#§$€£=@&%-])(?:\+|"
                         r"\(\+)?\(?\d(?:[ \u00a0]?[().\-/\u2010-\u2013]?[ \u00a0(]?\d){6,16}(?![\w%])"
                         r"(?![.,:/-]\d)")
-_CUE = re.compile(r"\b(?:tel|phone|telephone|telefon\w*|tél|téléphone|teléfono|telefono|telefoon|mobil\w*|cell|"
+_CUE = lazy(r"\b(?:tel|phone|telephone|telefon\w*|tél|téléphone|teléfono|telefono|telefoon|mobil\w*|cell|"
                   r"call(?:ed|s)?|fax|"
                   r"ruf\w*|handy|portable|móvil|cellulare|gsm|whatsapp|sms|text|hotline|extension|dial|ring|"
                   r"reach(?:ed)?|ph|fon|"
                   r"contact|nummer|numéro|celular|ligue|llam[ea]\w*|chiam\w+|bel(?:len)?|zurückrufen|telefone|"
                   r"anruf\w*|appele[rz])\b")
-_OTHER = re.compile(r"\b(?:order|invoice|article|item|part|serial|account|acct|konto|kontonr|bestell\w*|"
+_OTHER = lazy(r"\b(?:order|invoice|article|item|part|serial|account|acct|konto|kontonr|bestell\w*|"
                     r"artikel\w*|rechnung\w*|"
                     r"isbn|issn|ean|upc|sku|version|model|ticket|case|customer|kunden\w*|reference|ref|vat|"
                     r"tracking|batch|lot|"
                     r"patent|doi|pmid|id|chassis|imei|policy|catalog(?:ue)?|facture|commande|pedido|factura)\b")
-_FORM = re.compile(r"\(0?\d{2,5}\)[ -]?\d|0\d{1,5}[ /-]+\d|\d{3}[-.]\d{3}[-.]\d{4}$|0\d(?:[ .]\d\d){4}$")
-_DATE = re.compile(r"(?:19|20)\d\d[-./ ][01]?\d[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d"
+_FORM = lazy(r"\(0?\d{2,5}\)[ -]?\d|0\d{1,5}[ /-]+\d|\d{3}[-.]\d{3}[-.]\d{4}$|0\d(?:[ .]\d\d){4}$")
+_DATE = lazy(r"(?:19|20)\d\d[-./ ][01]?\d[-./ ][0-3]?\d|[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d"
                    r"|(?:19|20)\d\d ?[-\u2013] ?(?:19|20)\d\d")
 _NOT_PERSONAL = (3, 4, 5, 8, 10)
 """phonenumbers.PhoneNumberType: toll free, premium rate, shared cost, UAN, voice mail."""

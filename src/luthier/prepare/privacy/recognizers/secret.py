@@ -11,6 +11,7 @@ from pydantic import Field
 
 from luthier.plugins import register
 from luthier.prepare.privacy.base import RECOGNIZERS, Hit, Rule, Signs
+from luthier.prepare.privacy.lazy import lazy
 
 _KNOWN: tuple[tuple[str, str], ...] = (
     ("aws", r"(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{16}"),
@@ -28,12 +29,12 @@ _KNOWN: tuple[tuple[str, str], ...] = (
     ("jwt", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{10,}"),
     ("azure", r"(?<=AccountKey=)[A-Za-z0-9+/=]{40,100}"),
 )
-_PREFIXED = re.compile("(?<![A-Za-z0-9_])(?:" + "|".join(f"({form})" for _, form in _KNOWN) + ")")
-_LONG = re.compile(r"[A-Za-z0-9_-]{16}")
-_PEM = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\S]{20,20000}?"
+_PREFIXED = lazy("(?<![A-Za-z0-9_])(?:" + "|".join(f"({form})" for _, form in _KNOWN) + ")")
+_LONG = lazy(r"[A-Za-z0-9_-]{16}")
+_PEM = lazy(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----[\s\S]{20,20000}?"
                   r"(?:-----END (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----|\Z)")
-_URL = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://([^\s/:@'\"<>]{0,80}:[^\s/@'\"<>]{2,120})@", re.IGNORECASE)
-_ASSIGNED = re.compile(
+_URL = lazy(r"\b[a-z][a-z0-9+.-]{1,20}://([^\s/:@'\"<>]{0,80}:[^\s/@'\"<>]{2,120})@", re.IGNORECASE)
+_ASSIGNED = lazy(
     r"(?<![^\W_])((?:pass(?:word|wd|phrase|code)|pwd|pw|passwort|kennwort|mot de passe|contraseña|password "
     r"temporanea|wachtwoord|"
     r"senha|lösenord|(?:api|access|secret|private|auth|client|encryption|license|signing|deploy|master|session|"
@@ -46,7 +47,7 @@ _CUES = frozenset((
     "password", "passwd", "passphrase", "passcode", "pwd", "pw", "passwort", "kennwort", "passe", "contraseña",
     "wachtwoord", "senha", "lösenord", "key", "token", "secret", "bearer", "credentials", "credential", "pin",
     "zugangscode", "lizenzschlüssel", "apikey", "api_key", "pincode"))
-_PLACEHOLDER = re.compile(r"^(?:[x*•.#_-]+|<.*>|"
+_PLACEHOLDER = lazy(r"^(?:[x*•.#_-]+|<.*>|"
                           r"\$\{?.*|%.*%|\{.*\}|\[.*\]|your[-_ ].*|changeme|example.*|none|null|true|false)$",
                           re.IGNORECASE)
 
@@ -126,7 +127,7 @@ def _mixed(value: str) -> bool:
     return any(sign.isdigit() for sign in value) and any(sign.isalpha() for sign in value)
 
 
-_PLAIN = re.compile(r"(?:[^\W\d_]+[-_/.])*[^\W\d_]+|\d+[-–]\d+|\d+\s?[a-zA-Z%]{1,3}|(?:SHA|AES|RSA|RFC|ISO|TLS|MD|"
+_PLAIN = lazy(r"(?:[^\W\d_]+[-_/.])*[^\W\d_]+|\d+[-–]\d+|\d+\s?[a-zA-Z%]{1,3}|(?:SHA|AES|RSA|RFC|ISO|TLS|MD|"
                     r"OAuth|v)-?\d.*|"
                     r"https?:.*|.*\.(?:html?|php|md|txt|pdf|py|js|json|ya?ml)|.*\(\)?", re.IGNORECASE)
 
