@@ -7,6 +7,10 @@ import os
 
 from hypothesis import settings
 
+# Some environments forbid byte code. A user's machine has it from the second command on, and so have the commands that
+# tests run: each would compile all modules anew, which is a third of its time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=500, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
