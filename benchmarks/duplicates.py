@@ -35,9 +35,10 @@ from luthier.types import Dropped, Passage
 COPIES, DECOYS = 6000, 2000
 
 
-def real_passages() -> list[str]:
-    """Passages of 40 to 60 words of MedQuAD, medical abstracts and contract clauses, equal ones once."""
-    found: dict[str, str] = {}
+def real_passages() -> list[tuple[str, str]]:
+    """(title, text) of passages of 40 to 60 words of MedQuAD (whose pages have titles), medical abstracts and contract
+    clauses, equal ones once."""
+    found: dict[str, tuple[str, str]] = {}
     for name in ("medquad", "medical_abstracts", "cuad_clauses"):
         for split in ("train", "test"):
             for row in read_rows(data_folder() / name / f"{split}.jsonl"):
@@ -45,7 +46,7 @@ def real_passages() -> list[str]:
                 for at in range(0, len(text), 50):
                     piece = text[at : at + 50]
                     if len(piece) >= 40:
-                        found.setdefault(normalise(" ".join(piece)), " ".join(piece))
+                        found.setdefault(normalise(" ".join(piece)), (row.get("focus", ""), " ".join(piece)))
     return list(found.values())
 
 
@@ -85,14 +86,16 @@ def decoy_of(rng: random.Random, text: str) -> str:
 def corpus(total: int, seed: int) -> tuple[list[Passage], dict[str, str], set[str], set[str]]:
     """(passages, copy id → base id, decoy ids, real ids)."""
     rng = random.Random(seed)
-    real = real_passages()
+    titled = real_passages()
+    titles, real = [title for title, _ in titled], [text for _, text in titled]
     counts = Counter(word for text in real for word in words(text) if word.isalpha())
     vocabulary, weights = list(counts), list(counts.values())
     common = [word for word in vocabulary if counts[word] > 5 and word not in NEGATIONS]
     made = filler(rng, vocabulary, weights, max(0, total - len(real) - COPIES - DECOYS))
     base = [*real, *made]
-    rows = [Passage(id=f"r{at}" if at < len(real) else f"f{at}", document="d", path="a", title="", heading=(),
-                    text=text, spans=(at, at + 1)) for at, text in enumerate(base)]
+    rows = [Passage(id=f"r{at}" if at < len(real) else f"f{at}", document="d", path="a",
+                    title=titles[at] if at < len(real) else "", heading=(), text=text, spans=(at, at + 1))
+            for at, text in enumerate(base)]
     copies: dict[str, str] = {}
     decoys: set[str] = set()
     picked = rng.sample(range(len(real)), min(len(real), COPIES // 2 + DECOYS))
@@ -105,7 +108,7 @@ def corpus(total: int, seed: int) -> tuple[list[Passage], dict[str, str], set[st
             copies[name] = rows[at].id
         else:
             decoys.add(name)
-        rows.append(Passage(id=name, document="e", path="b", title="", heading=(), text=text,
+        rows.append(Passage(id=name, document="e", path="b", title=rows[at].title, heading=(), text=text,
                             spans=(number, number + 1)))
     return rows, copies, decoys, {row.id for row in rows[: len(real)]}
 

@@ -127,6 +127,27 @@ def test_another_subject_or_a_negation_is_no_repeat_unless_asked(other):
     assert len(run([passage(first), passage(edit, "b.md")])[0]) == 1
 
 
+LEASE = ("During the term of this agreement {0} shall pay to {1} a fee of a tenth of all net sales within thirty days "
+         "after the end of each quarter, and {1} shall keep true books, which {0} may have audited at its own expense.")
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    (LEASE.format("Valeant", "Dova"), LEASE.format("Dova", "Valeant")),  # the same words: another one pays
+    (CARE.format("hepatitis* B"), CARE.format("hepatitis* A")),  # after the mark of a footnote
+    (CARE.format("gout [3] Sarcoma"), CARE.format("gout [3] Tannhauser")),
+    (LEASE.format("Valeant", "Dova"), LEASE.format("Valeant", "Dova").replace("net sales", "net sales of Zetaline")),
+])
+def test_swapped_marked_and_added_names_are_no_repeat(one, other):
+    assert len(run([passage(one), passage(other, "b.md")])[0]) == 2
+
+
+@pytest.mark.parametrize("before", ["It hurts. ", "- ", "* ", "(A) ", "Note: "])
+def test_a_capital_that_begins_a_sentence_or_an_item_is_no_name(before):
+    one = "{0}{1} pain in the knee grows at night and goes by day when the patient walks slowly for half an hour or more."
+    texts = [passage(one.format(before, "Any")), passage(one.format(before, "Some"), "b.md")]
+    assert len(run(texts)[0]) == (2 if before == "(A) " else 1)  # inside a sentence for all that is known
+
+
 def test_a_word_of_the_heading_is_a_name():
     one, other = CARE.format("gout").replace("doctor", "nurse"), CARE.format("gout")
     pair = [passage(one), passage(other, "b.md")]

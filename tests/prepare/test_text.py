@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.prepare.text import jaccard, normalise, sentences, shingles
+from luthier.prepare.text import jaccard, normalise, normalised_bytes, sentences, shingles
 
 
 @given(st.text(alphabet=st.sampled_from("aB. !?\n\"'()1。é"), max_size=120))
@@ -28,6 +28,11 @@ def test_counts(text, count):
 def test_normal_form():
     assert normalise("  The ＣＡＴ,\n sat!") == "the cat sat"
     assert normalise("A-1") != normalise("A-2")
+
+
+@given(st.text(max_size=60))
+def test_the_normal_form_in_bytes_is_the_normal_form(text):
+    assert normalised_bytes(text) == normalise(text).encode("utf-8", "surrogatepass")
 
 
 def test_jaccard_and_shingles_by_hand():

@@ -15,11 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pydantic import Field
 
 from luthier.prepare.steps import Kept, StepContext
-from luthier.prepare.text import normalise, words
+from luthier.prepare.text import normalised_bytes, words
 from luthier.spec import Spec
 from luthier.types import Dropped, Passage
 
-_MID_CAPITAL = re.compile(r"(?:(?<=[\w,;)'’\"]\s)|(?<=[-/(“„]))[^\W\d_a-z]\w*")
+_CAPITAL = re.compile(r"[^\W\d_a-z]\w*")
+_ENDS = frozenset(".!?:…。！？")
+"""After these a capital begins a sentence."""
+_BULLETS = frozenset("•◦▪‣*+-–—#>|")
 NEGATIONS = frozenset("""no not nor never none neither cannot without unless except nicht kein keine keinen keiner
     keinem keines nie niemals ohne außer ni jamais sans aucun aucune nunca sin non mai senza niet geen nooit""".split())
 
@@ -49,8 +52,7 @@ class Dedupe(Spec):
         first: dict[bytes, Passage] = {}
         unique = []
         for passage in passages:
-            said = normalise(passage.text).encode("utf-8", "surrogatepass")
-            key = hashlib.blake2b(said, digest_size=16).digest()
+            key = hashlib.blake2b(normalised_bytes(passage.text), digest_size=16).digest()
             if self.exact and key in first:
                 yield _dropped(passage, "exact-duplicate", first[key])
                 continue
@@ -79,7 +81,8 @@ class Dedupe(Spec):
 
     def says_the_same(self, one: Passage, other: Passage) -> bool:
         """Whether what two passages with like shingles differ in is few words, and no name or negation."""
-        mine, yours = Counter(words(one.text)), Counter(words(other.text))
+        said, told = words(one.text), words(other.text)
+        mine, yours = Counter(said), Counter(told)
         # As `mine - yours` of counters, in a tenth of the time.
         lost = {word: count - yours[word] for word, count in mine.items() if count > yours.get(word, 0)}
         new = {word: count - mine[word] for word, count in yours.items() if count > mine.get(word, 0)}
@@ -89,11 +92,17 @@ class Dedupe(Spec):
             return True
         if not NEGATIONS.isdisjoint(lost) or not NEGATIONS.isdisjoint(new):
             return False
-        if not lost or not new:
-            return True
-        if max(lost.values()) > 1 and max(new.values()) > 1:
+        if max(lost.values(), default=0) > 1 and max(new.values(), default=0) > 1:
             return False
-        return _names(one).isdisjoint(lost) or _names(other).isdisjoint(new)
+        # A name put for a name, or put in where nothing else changed, tells of something else.
+        plain = (lost and _names(one).isdisjoint(lost)) or (new and _names(other).isdisjoint(new))
+        if (lost or new) and not plain:
+            return False
+        if [word for word in said if word not in lost] == [word for word in told if word not in new]:
+            return True
+        # So do the same names in another order: "the lessee pays the lessor".
+        steady = {name for name in _names(one) & _names(other) if mine[name] == yours[name]}
+        return [word for word in said if word in steady] == [word for word in told if word in steady]
 
 
 def figures_of(text: str) -> frozenset[str]:
@@ -103,10 +112,23 @@ def figures_of(text: str) -> frozenset[str]:
 
 def _names(passage: Passage) -> set[str]:
     """Words that name what a passage is about: with a capital inside a sentence, or in its title or headings."""
-    found = {word.casefold() for word in _MID_CAPITAL.findall(passage.text) if word[0].isupper()}
+    text = passage.text
+    found = {match[0].casefold() for match in _CAPITAL.finditer(text)
+             if match[0][0].isupper() and _inside(text, match.start())}
     for head in (passage.title, *passage.heading):
         found.update(words(head))
     return found
+
+
+def _inside(text: str, at: int) -> bool:
+    """Whether the word at this place stands inside a sentence: before it no end of a sentence, no bullet, no line."""
+    before = text[max(0, at - 4) : at]
+    word = before.rstrip()
+    if not word:
+        return False
+    if len(word) == len(before):  # joined to what is before it, as in (Texas or non-Hodgkin
+        return word[-1] in "-/(“„"
+    return word[-1] not in _ENDS and not (word[-1] in _BULLETS and (len(word) == 1 or word[-2].isspace()))
 
 
 def near_pairs(texts: Iterable[str], threshold: float, *, same_figures: bool = False, memory_mb: float = 512

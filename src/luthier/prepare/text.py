@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _PLAIN = "".join(chr(code).lower() if chr(code).isalnum() or chr(code) == "_" else " " for code in range(128))
+_PLAIN_BYTES = _PLAIN.encode("ascii").ljust(256)
 
 
 def words(text: str) -> list[str]:
@@ -20,6 +21,13 @@ def words(text: str) -> list[str]:
 def normalise(text: str) -> str:
     """The text's words, joined by one space: equal for texts that differ in case, spacing or punctuation only."""
     return " ".join(words(text))
+
+
+def normalised_bytes(text: str) -> bytes:
+    """`normalise`, in UTF-8: what keys of texts are made from."""
+    if text.isascii():  # the same result in two thirds of the time
+        return b" ".join(text.encode("ascii").translate(_PLAIN_BYTES).split())
+    return normalise(text).encode("utf-8", "surrogatepass")
 
 
 def shingles(tokens: Sequence[str], size: int) -> set[str]:
