@@ -26,6 +26,8 @@ class Case:
     pages: int = 1
     bad: frozenset[int] = frozenset()
     """Pages that must be flagged."""
+    letters: str = ""
+    """Letters and digits in order, where they are compared as well."""
 
 
 def tokens(text: str) -> list[str]:

@@ -103,7 +103,7 @@ def run(
 
 def _run(project: Path, settings: list[str] | None, *, to: str, force: bool, as_json: bool) -> None:
     from luthier.project.base import describe
-    from luthier.project.check import rates_of, record
+    from luthier.project.forecast import rates_of, record
 
     opened = _open(project, settings)
     progress = _progress(as_json)

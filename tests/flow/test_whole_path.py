@@ -195,11 +195,11 @@ def test_kill_9_at_random_moments_ends_in_the_same_weights(finished, tmp_path):
     shutil.copytree(finished, root, ignore=shutil.ignore_patterns(".luthier"))
     chance = random.Random(7)
     kills = 0
-    for _ in range(12):
+    for _ in range(5):
         process = subprocess.Popen([sys.executable, "-m", "luthier.cli", "train"], cwd=root, env=ENV,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            process.wait(timeout=chance.uniform(2, 9))
+            process.wait(timeout=chance.uniform(4, 10))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -111,6 +111,23 @@ def test_only_the_page_without_text_is_read_and_only_once(scan, store, program):
     assert again.id != made.id and again.summary["ocr"]["in_doubt"] == 1 and program.calls() == 1
 
 
+def test_the_pages_to_read_are_counted_before_anything_is_read(scan, store, program):
+    from luthier.ingest.ocr.forecast import pages_to_read
+
+    spec = Ingest(workers=1, ocr=program.ocr)
+    picture_of("two").save(scan / "two.tif", save_all=True, append_images=[picture_of("pages")])
+    picture_of("icon", size=(16, 16)).save(scan / "icon.png")
+    (scan / "broken.pdf").write_bytes(b"%PDF-1.4 and no more")
+    (scan / "note.txt").write_text(PROSE, "utf-8")
+    assert pages_to_read([scan], spec) == 3 and program.calls() == 0  # a page of the PDF, both of the image
+    assert pages_to_read([scan], Ingest(ocr=Ocr(engine="off"))) == 0
+    program.say((PROSE, 96))
+    made = ingest([scan], spec, store=store)
+    assert made.summary["ocr"]["read_now"] == program.calls() == 3 and made.summary["ocr"]["seconds"] > 0
+    picture_of("new").save(scan / "new.png")
+    assert pages_to_read([scan], spec, made) == 1
+
+
 def test_a_line_in_doubt_waits_until_a_person_decides_and_the_decision_outlives_a_new_reading(scan, store, program):
     program.say(("Pumps are checked weekly", 96), ("bv the opcrator.", 51))
     spec = Ingest(workers=1, ocr=program.ocr)

@@ -11,7 +11,6 @@ from luthier.project.base import Project
 from luthier.store import Artifact
 
 WORDS_PER_PASSAGE = 90
-BYTES_PER_WORD = 12
 
 
 def asking(project: Project) -> list[Any]:
@@ -20,14 +19,13 @@ def asking(project: Project) -> list[Any]:
     return [] if labelled else [maker for maker in project.spec.prepare.makers if hasattr(maker, "forecast")]
 
 
-def teachers(project: Project, made: Mapping[str, Artifact], num_bytes: int) -> list[Any]:
-    """What each of them asks at most (`Forecast`): by the passages of the last prepared data, else by words, else by
-    the documents' bytes. A teacher that cannot be found is left out here; it is told as a problem of prepare."""
+def teachers(project: Project, made: Mapping[str, Artifact], words: float) -> list[Any]:
+    """What each of them asks at most (`Forecast`): by the passages of the last prepared data, else by
+    words. A teacher that cannot be found is left out here; it is told as a problem of prepare."""
     if not asking(project):
         return []
     last = project.latest().get("prepare")
     before = project.store.find("prepare", last) if last else None
-    words = float(made["ingest"].summary["words"]) if "ingest" in made else num_bytes / BYTES_PER_WORD
     passages = int(before.summary["passages"]) if before is not None else round(words / WORDS_PER_PASSAGE)
     found = []
     for maker in asking(project):

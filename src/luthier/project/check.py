@@ -10,31 +10,18 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from luthier.errors import LuthierError, ModelError
 from luthier.models.sources import cache_folder, resolve
-from luthier.prepare.makers.conll import SUFFIXES as CONLL
-from luthier.project.asking import asking, teachers
-from luthier.project.base import STAGES, Done, Project, needed
+from luthier.project.asking import teachers
+from luthier.project.base import STAGES, Project, needed
+from luthier.project.forecast import UNITS, duration, past, pictures, rate_of, rates_of, words_of, work_of
 from luthier.project.protection import Advice, facts_of, recommend
 from luthier.store import Artifact, Store
-from luthier.task import LABELLED
-from luthier.types import read_jsonl
-
-DEFAULT_RATES = {"ingest": 4e5, "prepare": 1200.0, "index": 1500.0, "train": 150.0, "evaluate": 30.0}
-"""Units per second: bytes read, words prepared, words embedded, tokens trained, tokens generated."""
-UNITS = {"ingest": "bytes", "prepare": "words", "index": "words", "train": "tokens", "evaluate": "generated tokens"}
-ROW_RATES = {"prepare": 3000.0, "train": 30.0, "train-head": 150.0, "evaluate": 80.0}
-"""The same for labelled tasks, in rows per second: of a table prepared, trained once (`train-head`: by a head on frozen
-features, which are computed once), and tested."""
-TOKENS_PER_WORD = 1.45
 
 
 class WouldRun(Exception):
@@ -83,11 +70,11 @@ class Check:
     def text(self) -> str:
         lines = []
         for step in self.steps:
-            cost = f"about {_duration(step.seconds)}" if step.seconds is not None else ""
+            cost = f"about {duration(step.seconds)}" if step.seconds is not None else ""
             lines.append(f"{step.stage:<9} {step.state:<13} {cost:<14} {step.work}".rstrip())
         total = sum(step.seconds or 0 for step in self.steps)
         if any(step.state not in ("kept", "not needed") for step in self.steps):
-            lines += ["", f"Together about {_duration(total)}" + (
+            lines += ["", f"Together about {duration(total)}" + (
                 f", {self.memory_gb:.1f} GB of memory" if self.memory_gb else "") + (
                 f", {self.disk_gb:.1f} GB of disk" if self.disk_gb else "") + "."]
         else:
@@ -136,7 +123,7 @@ def check(project: Project) -> Check:
         wrong, notes = glance(project.spec.task, project.spec.prepare, store=calls.store, root=project.root)
         problems += [f"prepare: {told}" for told in wrong]
     states["release"] = "kept" if _released(project, made) else "would run"
-    work = _work(project, made)
+    work = work_of(project, made)
     steps = []
     for stage in STAGES:
         if states[stage] in ("kept", "not needed") or stage not in work:
@@ -145,10 +132,16 @@ def check(project: Project) -> Check:
         else:
             units = work[stage]
             unit = UNITS[stage] if not project.spec.task.labelled else "row passes" if stage == "train" else "rows"
-            steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[_rate(project, stage)],
+            steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[rate_of(project, stage)],
                               f"{units:,.0f} {unit}"))
+    if states.get("ingest") == "would run" and not project.spec.task.labelled and not problems:
+        pages = pictures(project)
+        if pages:
+            seconds, told = pages / rates_of(cache_folder())["pictures"], f"{pages:,} page{'s' * (pages > 1)}"
+            steps = [replace(step, seconds=(step.seconds or 0) + seconds, work=f"{step.work}, {told} to read from "
+                             "pictures") if step.stage == "ingest" else step for step in steps]
     if states["prepare"] not in ("kept", "cannot run"):
-        for asked in teachers(project, made, _bytes(project)):
+        for asked in teachers(project, made, words_of(project, made)):
             notes.append(asked.text()[:1].upper() + asked.text()[1:] + ".")
             steps = [replace(step, seconds=step.seconds + asked.seconds) if step.stage == "prepare" and step.seconds
                      else step for step in steps]
@@ -160,7 +153,7 @@ def check(project: Project) -> Check:
     if disk and shutil.disk_usage(project.root).free < disk * 1e9:
         problems.append(f"the run needs about {disk:.1f} GB of disk, "
                         f"{shutil.disk_usage(project.root).free / 1e9:.1f} GB are free at {project.root}")
-    return Check(steps, problems, [*notes, *_past(project)], memory, disk, recommend(facts_of(project, made)))
+    return Check(steps, problems, [*notes, *past(project)], memory, disk, recommend(facts_of(project, made)))
 
 
 def _released(project: Project, made: Mapping[str, Artifact]) -> bool:
@@ -239,81 +232,6 @@ def _refuse_model(project: Project) -> None:
                          "name a text model, such as starter:encoder")
 
 
-def _work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
-    """Units of work per stage; exact where the stage before is made, estimated from file sizes otherwise."""
-    spec = project.spec
-    if spec.task.labelled:
-        return _row_work(project, made)
-    work: dict[str, float] = {"ingest": float(_bytes(project))}
-    words = float(made["ingest"].summary["words"]) if "ingest" in made else work["ingest"] / 12
-    work["prepare"], work["index"] = words, words
-    if "prepare" in made:
-        counts = {"train": 0.0, "test": 0.0}
-        tokens = 0.0
-        for row in read_jsonl(made["prepare"].path / "examples.jsonl"):
-            if row["split"] in counts:
-                counts[row["split"]] += 1
-            if row["split"] == "train":
-                text = row["input"] if isinstance(row["input"], str) else " ".join(m["content"] for m in row["input"])
-                tokens += TOKENS_PER_WORD * len(f"{text} {row['target'] or ''}".split()) + 30
-    else:
-        tokens, counts = words * 3.0, {"train": words / 40, "test": words / 250}
-    train = spec.train
-    work["train"] = tokens * train.epochs
-    asked = min(counts["test"], spec.evaluate.max_questions)
-    work["evaluate"] = asked * len(spec.evaluate.systems) * spec.evaluate.max_new_tokens * 0.7
-    return work
-
-
-def _rate(project: Project, stage: str) -> str:
-    """Name of a stage's rate: labelled tasks work in rows, and each task and base model at its own speed."""
-    task = project.spec.task
-    if not task.labelled:
-        return stage
-    head = "-head" if stage == "train" and project.spec.train.plan.kind == "head" else ""
-    return f"{stage}{head}:{task.type}"
-
-
-def _row_work(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
-    """Rows per stage of a labelled task; before prepare has counted them, lines of a table and files of class folders
-    stand for rows."""
-    train = project.spec.train
-    if "prepare" in made:
-        counts = dict(made["prepare"].summary)
-    else:
-        whole = 0.0
-        for maker in project.spec.prepare.makers:
-            path = project.root / str(getattr(maker, "path", ""))
-            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-            each = maker.kind in ("text_folders", "image_folders")
-            whole += len(files) if each else sum(_rows_in(file) for file in files)
-        counts = {"examples": whole, "train": whole * 0.75, "validation": whole * 0.1, "test": whole * 0.15}
-    rows = float(counts["train"])
-    passes = 1.0 if train.plan.kind == "head" else float(train.epochs)
-    return {"prepare": float(counts["examples"]), "train": rows * passes + 2 * passes * float(counts["validation"]),
-            "evaluate": rows + float(counts["validation"]) + float(counts["test"])}
-
-
-def _rows_in(file: Path) -> float:
-    """About how many rows a file holds: its lines, or one for every 100 bytes where it has no line for each."""
-    suffix = file.suffix.lower()
-    if suffix in (".csv", ".tsv", ".jsonl", ".ndjson"):
-        return max(1, file.read_bytes().count(b"\n") - (suffix in (".csv", ".tsv")))
-    if suffix in CONLL:
-        return file.read_bytes().count(b"\n\n") + 1
-    return file.stat().st_size / (800 if suffix == ".npz" else 100) if suffix in (
-        ".json", ".parquet", ".arrow", ".npz") else 0.0
-
-
-def _bytes(project: Project) -> int:
-    total = 0
-    for source in project.spec.ingest.sources:
-        folder = project.root / source
-        files = folder.rglob("*") if folder.is_dir() else [folder]
-        total += sum(file.stat().st_size for file in files if file.is_file())
-    return total
-
-
 def _room(project: Project) -> tuple[float | None, float | None]:
     """(memory, disk) in GB from the size of the base model's weights; None for a model that is not here yet."""
     if project.spec.adapt.model.startswith("hub:"):
@@ -327,63 +245,3 @@ def _room(project: Project) -> tuple[float | None, float | None]:
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
     full = project.spec.adapt.dump()["method"]["kind"] == "full"
     return 2.0 + weights * (6 if full else 4), 0.3 + weights * (6 if full else 2)
-
-
-@cache
-def rates_of(folder: Path) -> dict[str, float]:
-    """Units per second by stage: the median of the last runs on this machine, or the shipped defaults."""
-    found: dict[str, list[float]] = {}
-    file = folder / "rates.jsonl"
-    if file.is_file():
-        for row in read_jsonl(file):
-            found.setdefault(row["stage"], []).append(row["units"] / max(row["seconds"], 1e-3))
-    rows = {f"{stage}:{task}": rate for stage, rate in ROW_RATES.items() for task in LABELLED}
-    return {stage: median(found[stage][-7:]) if found.get(stage) else rate
-            for stage, rate in {**DEFAULT_RATES, **rows}.items()}
-
-
-def record(project: Project, done: Done) -> None:
-    """After a stage really ran: note its rate on this machine, and how far the forecast was off."""
-    if not done.fresh or done.artifact is None or done.stage not in DEFAULT_RATES:
-        return
-    made = {stage: artifact for stage, id in project.latest().items()
-            if (artifact := project.store.find(stage, id)) is not None}
-    units = _work(project, made).get(done.stage, 0.0)
-    if units <= 0:
-        return
-    if done.stage == "prepare" and asking(project):
-        return  # a teacher's time is forecast by itself and says nothing about words
-    rate = _rate(project, done.stage)
-    if rate not in rates_of(cache_folder()):
-        return
-    forecast = units / rates_of(cache_folder())[rate]
-    row = {"stage": rate, "units": units, "seconds": done.seconds, "at": round(time.time())}
-    for file, text in ((cache_folder() / "rates.jsonl", row),
-                       (project.state / "forecasts.jsonl", {**row, "forecast": forecast})):
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(text) + "\n")
-        except OSError:
-            return  # a forecast is a courtesy: a read-only cache folder must not stop a run
-
-
-def _past(project: Project) -> list[str]:
-    """How far past forecasts in this project were off."""
-    file = project.state / "forecasts.jsonl"
-    if not file.is_file():
-        return ["No run on record here: times are for two cores of a 2023 server and may be off by a factor of 3."]
-    rows = list(read_jsonl(file))
-    off = [max(row["forecast"], row["seconds"]) / max(min(row["forecast"], row["seconds"]), 1e-3)
-           for row in rows if row["seconds"] >= 1]
-    if not off:
-        return []
-    return [f"Past forecasts here were off by a factor of {median(off):.1f} (median of {len(off)} stages)."]
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -34,6 +34,10 @@ class Tally:
     judged: list[Judged] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
     """Every page with its lines, for the page that shows image and text side by side."""
+    fresh: int = 0
+    """Pages that no cache knew."""
+    seconds: float = 0.0
+    """Wall time of reading them."""
 
 
 def merge(document: Document, wanted: Sequence[Mapping[str, Any]], pages: Mapping[int, Mapping[str, Any]], ocr: Ocr,

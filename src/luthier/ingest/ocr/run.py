@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,8 @@ def recognise(files: Sequence[File], records: dict[str, dict[str, Any]], spec: I
     """Complete the records whose `wanted` names pages; a file that gives no text then becomes one with a reason."""
     wanting = [file for file in files if records[file.name].get("wanted")]
     tally = Tally()
-    pages = _read_pages(wanting, records, spec, readers, limits, pictures, store, progress, executor) if wanting else {}
+    pages = _read_pages(wanting, records, spec, readers, limits, pictures, tally, store, progress, executor) \
+        if wanting else {}
     for file in wanting:
         records[file.name] = _merged(file, records[file.name], pages, spec, corrections, tally)
     return tally
@@ -45,8 +47,9 @@ def summary_of(tally: Tally, corrections: Corrections) -> dict[str, Any]:
     if not tally.pages and not tally.failed:
         return {}
     return {"ocr": {
-        "pages": tally.pages, "failed": tally.failed, "lines": tally.lines, "handwritten": tally.handwritten,
-        "in_doubt": tally.in_doubt, "engines": dict(Counter(page["about"]["engine"] for page in tally.told)),
+        "pages": tally.pages, "read_now": tally.fresh, "seconds": round(tally.seconds, 1), "failed": tally.failed,
+        "lines": tally.lines, "handwritten": tally.handwritten, "in_doubt": tally.in_doubt,
+        "engines": dict(Counter(page["about"]["engine"] for page in tally.told)),
         "decided": len(corrections.used), "decided_elsewhere": len(corrections.by_id) - len(corrections.used),
         "error_rate": {key: value for key, value in error_rates(tally.judged).items() if key != "sources"},
     }}
@@ -62,8 +65,8 @@ def write_tally(folder: Path, tally: Tally) -> None:
 
 
 def _read_pages(files: Sequence[File], records: Mapping[str, Mapping[str, Any]], spec: Ingest,
-                readers: Mapping[str, Any], limits: Limits, pictures: Pictures, store: Store, progress: Progress,
-                executor: Executor | None) -> dict[tuple[str, int], dict[str, Any]]:
+                readers: Mapping[str, Any], limits: Limits, pictures: Pictures, tally: Tally, store: Store,
+                progress: Progress, executor: Executor | None) -> dict[tuple[str, int], dict[str, Any]]:
     from luthier.ingest._pictures import Page, read_picture
     from luthier.ingest._read import portable
 
@@ -91,6 +94,7 @@ def _read_pages(files: Sequence[File], records: Mapping[str, Mapping[str, Any]],
     local = next((folder for _, _, folder in portable(engines) if folder), None)
     work = functools.partial(read_picture, portable(readers.values()), limits, pictures, plain, local)
     executor = executor or Local(_num_workers(spec.workers, ocr, len(fresh)))
+    began = time.monotonic()
     with progress.track("read pictures", len(wanted), unit="pages", done=len(wanted) - len(fresh)) as bar:
         results = executor.map(work, fresh, timeout_s=ocr.timeout_s, memory_mb=ocr.memory_mb) if fresh else ()
         for page, result in results:
@@ -103,6 +107,7 @@ def _read_pages(files: Sequence[File], records: Mapping[str, Mapping[str, Any]],
             elif result.get("reason") not in ("ocr-failed", "changed", "unreadable"):
                 cache.put(key(page), json.dumps(result).encode())
             found[page.file.name, page.number] = result
+    tally.fresh, tally.seconds = len(fresh), time.monotonic() - began
     return found
 
 
