@@ -33,6 +33,26 @@ def test_columns_are_read_one_after_the_other_below_a_title_across_both():
     assert [text for _, text in found[1:]] == [" ".join(one.text for one in side) for side in (left, right)]
 
 
+def test_a_caption_that_both_columns_flow_around_interrupts_neither():
+    def side(name, x, flowing_x):
+        return [line(f"the {name} column flows around it {row}", flowing_x, 200 + 40 * row, pitch=8)
+                if 3 <= row < 6 else line(f"{name} column has running text {row}", x, 200 + 40 * row)
+                for row in range(10)]
+
+    left, right = side("left", 100, 100), side("right", 620, 760)
+    caption = [line("A caption that", 460, 325), line("stands between", 460, 365)]
+    found = texts([*(one for pair in zip(right, left) for one in pair), *caption])
+    assert " ".join(text for _, text in found).split() == " ".join(
+        one.text for one in (*left, *right, *caption)).split()
+
+
+def test_a_box_a_little_too_wide_stays_in_its_column():
+    left, right = column("left", 100, 8), column("right", 560, 8)
+    left[3] = TextLine(left[3].text, (100, left[3].box[1], 562, left[3].box[3]), 0.99)
+    found = texts([one for pair in zip(right, left) for one in pair])
+    assert " ".join(text for _, text in found).split() == " ".join(one.text for one in (*left, *right)).split()
+
+
 def test_cells_in_common_columns_become_a_table_also_with_a_cell_of_two_lines():
     rows = [("Part", "Number", "Price"), ("Valve", "4711", "12.50"), ("Seal kit", "0815", "3.00")]
     lines = [line(cell, 100 + 400 * at, 100 + 45 * row) for row, cells in enumerate(rows)

@@ -21,6 +21,7 @@ from pydantic import Field
 from luthier.errors import DataError, MissingExtra
 from luthier.executors import Executor, Failure, Local
 from luthier.ingest.forgotten import REASON, Forgotten
+from luthier.ingest.ocr.base import VERSION as OCR_VERSION
 from luthier.ingest.ocr.base import Ocr
 from luthier.plugins import Seam
 from luthier.progress import Progress, Silent
@@ -191,7 +192,7 @@ def ingest(sources: Sequence[str | Path], spec: Ingest | None = None, *, store: 
     for name in ("sources", "include", "exclude", "workers"):  # seen in the inputs, or without effect on the result
         del plain[name]
     # What else the result depends on; not among the inputs, where every name is a file's.
-    plain["reads_with"] = spec.ocr.identity() if spec.ocr.wanted else ""
+    plain["reads_with"] = f"{spec.ocr.identity()}, order {OCR_VERSION}" if spec.ocr.wanted else ""
     plain["corrections"] = digest(*sorted(map(encode, decided.by_id.values()))) if decided else ""
     plain["readers"] = [{**reader.dump(), "version": reader.version} for reader in readers.values()]
 

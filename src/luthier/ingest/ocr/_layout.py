@@ -132,21 +132,38 @@ ACROSS = 0.15
 """Share of a page's lines that may run across a gutter, such as titles."""
 
 
+OVERHANG = 0.75 * UNIT
+"""Units that a line's box may reach into the other column."""
+
+
 def _ordered(pieces: list[Line]) -> list[Line]:
     """Lines and tables in reading order."""
     gutter = _gutter(pieces)
     if gutter is None:
         return _rows(_bands(pieces)) if pieces else []
-    across = sorted((one for one in pieces if one.x0 < gutter < one.x1), key=lambda one: one.top)
-    rest = [one for one in pieces if not one.x0 < gutter < one.x1]
+    left, right = [one for one in pieces if _left_of(gutter, one)], [one for one in pieces if _right_of(gutter, one)]
+    across = sorted((one for one in pieces if one not in left and one not in right), key=lambda one: one.top)
+    # A title ends both columns; a caption or a quotation that both columns flow around ends none.
+    inset = [one for one in across if _num_beside([one], left) and _num_beside([one], right)]
+    rest = [*left, *right, *inset]
     found: list[Line] = []
-    for blocker in [*across, None]:
+    for blocker in [*(one for one in across if one not in inset), None]:
         above = [one for one in rest if blocker is None or one.top + one.bottom < blocker.top + blocker.bottom]
         rest = [one for one in rest if one not in above]
-        found += _ordered([one for one in above if one.x1 <= gutter])
-        found += _ordered([one for one in above if one.x0 >= gutter])
+        found += _ordered([one for one in above if one in left])
+        found += _ordered([one for one in above if one in right])
+        found += _rows(_bands(among)) if (among := [one for one in above if one in inset]) else []
         found += _rows([[blocker]]) if blocker is not None else []
     return found
+
+
+def _left_of(gutter: float, one: Line) -> bool:
+    """Whether a piece belongs to the left column: detectors draw some boxes a little too wide."""
+    return one.x1 <= gutter + min(OVERHANG, (one.x1 - one.x0) / 4) and one.x0 < gutter
+
+
+def _right_of(gutter: float, one: Line) -> bool:
+    return one.x0 >= gutter - min(OVERHANG, (one.x1 - one.x0) / 4) and one.x1 > gutter
 
 
 def _gutter(pieces: Sequence[Line]) -> float | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 OCR_ENGINES = Seam("text recognition engine", package="luthier.ingest.ocr")
-VERSION = 1
+VERSION = 2
 """Raised when what is made of the same picture by the same engine changes: pages are then read again."""
 
 Box = tuple[float, float, float, float]
