@@ -36,7 +36,7 @@ METHODS = {
     "naive": Method(),
     "naive, masked to its classes": Method(heads="own"),
     "EWC": Method(heads="own", regularizer="ewc", options={"samples": 100}, strengths=(1e2, 1e3, 1e4, 1e5)),
-    "LwF": Method(heads="own", regularizer="lwf", strengths=(0.5, 1.0, 2.0)),
+    "LwF": Method(heads="own", regularizer="lwf", strengths=(0.25, 0.5, 1.0, 2.0, 4.0)),
     "replay": Method(replay=True),
     "LwF + replay": Method(regularizer="lwf", like="LwF", replay=True),
     "progressive, router": Method(strategy="progressive"),

@@ -13,6 +13,7 @@ GOOD = [
     "See https://example.org/a/very/long/path/that/has/no/spaces?and=goes&on=and#on for details of the whole thing.",
     "Chapter one ........................................ 7\nChapter two ........................................ 9",
     "Przedsiębiorstwo świadczy usługi w zakresie źródeł energii odnawialnej oraz szczegółowych pomiarów jakości.",
+    "Which of these holds? A) B) C) D) Tick one: a b c d e. " + "The drill is set to x, y and z before it turns. " * 3,
     "ATP-ADP DNA mRNA XML HTTP JSON TCP UDP LSTM CNN RNN GPU CPU TPU RAM SSD HDD USB PCI NVME SATA are terms.",
 ]
 
@@ -27,6 +28,12 @@ def test_glued_words_are_flagged():
     in_threes = " ".join("".join(GOOD[0].split()[i:i + 3]) for i in range(0, 18, 3))
     for text in (whole_line, " ".join([in_threes] * 4)):
         assert [w["warning"] for w in judge_text(text)] == ["glued-words"]
+
+
+def test_words_set_letter_by_letter_are_flagged():
+    apart = "for ( i n t k = 0 ; k < D ) { p r o d u c t } r e t u r n p r o ; l e a s t s i g n i f i c a n t b i t s"
+    assert [w["warning"] for w in judge_text(apart)] == ["split-words"]
+    assert judge_text(apart + " " + GOOD[0] * 20) == []  # a word or two on a page of text
 
 
 def test_garbled_text_is_flagged():

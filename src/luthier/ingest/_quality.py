@@ -11,16 +11,20 @@ GLUED_CHARS = 40
 """A Latin-script token longer than this is not a word; the longest compounds of German law have about 40."""
 GLUED_MEAN = 12.0
 """Mean token length from which words are glued; English prose has about 5, German 6.5, Finnish 8."""
+BAD = ("garbled", "glued-words", "split-words")
+"""Warnings of pages that `bad_pages: drop` leaves out."""
 MAX_JUDGED = 2_000_000
 """Characters of one page that are looked at."""
 _EXPECTED = re.compile(r"https?:|www\.|[@/\\_=<>{}|]|\.{4,}|-{4,}|\d{6,}")
 _LETTERS = re.compile(r"[A-Za-zÀ-ɏ]+")
+_SPACED = re.compile(r"(?<!\S)(?:[^\W\d_] ){4,}[^\W\d_](?!\S)")  # five letters that stand alone
 _VOWELS = re.compile(r"[aeiouyAEIOUYÀ-ÆÈ-ÏÒ-ÖØ-Ýà-æè-ïò-öø-ýÿ]")
 _BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\ue000-\uf8ff]|[■□▯]{2,}|\\(cid:\\d+\\)")
 
 
 def judge_text(text: str) -> list[dict[str, Any]]:
-    """Warnings for one page: `garbled` (broken characters or words without vowels), `glued-words`."""
+    """Warnings for one page: `garbled` (broken characters or words without vowels), `glued-words`,
+    `split-words` (letters that stand apart)."""
     chars = len(text) - text.count(" ") - text.count("\n")
     if chars < 40:
         return []
@@ -40,6 +44,10 @@ def judge_text(text: str) -> list[dict[str, Any]]:
         long = sum(len(token) for token in latin if len(token) > GLUED_CHARS) / sum(map(len, latin))
         if long > 0.15 or mean > GLUED_MEAN:
             found.append({"warning": "glued-words", "value": round(long if long > 0.15 else mean, 3)})
+    letters = sum(map(len, re.findall(r"[^\W\d_]+", text)))
+    apart = sum(len(hit.group()) // 2 + 1 for hit in _SPACED.finditer(text))
+    if apart >= 20 and apart > 0.05 * letters:
+        found.append({"warning": "split-words", "value": round(apart / letters, 3)})
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from luthier.ingest._files import File
-from luthier.ingest._quality import judge_text
+from luthier.ingest._quality import BAD, judge_text
 from luthier.ingest.base import NO, READERS, Refused, Source
 from luthier.types import Document, encode
 
@@ -149,7 +149,7 @@ def _judged(document: Document, limits: Limits, left: Collection[int] = ()) -> D
     meta = {**document.meta, "page_warnings": sorted(warnings, key=lambda w: (w["page"] or 0, w["warning"]))}
     spans = document.spans
     if limits.bad_pages == "drop":
-        bad = {warning["page"] for warning in warnings if warning["warning"] in ("garbled", "glued-words")}
+        bad = {warning["page"] for warning in warnings if warning["warning"] in BAD}
         bad -= set(left)
         spans = tuple(span for span in spans if span.page not in bad)
         if bad:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from luthier.ingest.ocr.merge import Tally
 
 READERS = Seam("reader", package="luthier.ingest")
-VERSION = 2
+VERSION = 3
 """Raised when what this package makes of the same files changes, beyond what a reader's own version tells."""
 
 NO, MAYBE, LIKELY, SURE = 0, 1, 2, 3
@@ -146,7 +146,8 @@ class Ingest(Spec):
     min_words: int = Field(default=1, ge=1)
     """Files with fewer words are set aside as empty."""
     bad_pages: Literal["keep", "drop"] = "keep"
-    """What happens to pages whose text is garbled or glued together: `keep` flags them, `drop` leaves them out."""
+    """What happens to pages whose text is garbled, glued together or set letter by letter: `keep` flags them, `drop`
+    leaves them out."""
     timeout_s: float = Field(default=120, gt=0)
     """Longest time for one file (seconds)."""
     memory_mb: float = Field(default=2000, ge=100)

@@ -144,7 +144,7 @@ def _ordered(pieces: list[Line]) -> list[Line]:
     left, right = [one for one in pieces if _left_of(gutter, one)], [one for one in pieces if _right_of(gutter, one)]
     across = sorted((one for one in pieces if one not in left and one not in right), key=lambda one: one.top)
     # A title ends both columns; a caption or a quotation that both columns flow around ends none.
-    inset = [one for one in across if _num_beside([one], left) and _num_beside([one], right)]
+    inset = [one for one in across if _is_beside(one, left) and _is_beside(one, right)]
     rest = [*left, *right, *inset]
     found: list[Line] = []
     for blocker in [*(one for one in across if one not in inset), None]:
@@ -155,6 +155,12 @@ def _ordered(pieces: list[Line]) -> list[Line]:
         found += _rows(_bands(among)) if (among := [one for one in above if one in inset]) else []
         found += _rows([[blocker]]) if blocker is not None else []
     return found
+
+
+def _is_beside(one: Line, others: Sequence[Line]) -> bool:
+    """Whether a piece stands at the height of another one, or between two of its lines."""
+    return any(abs(one.top + one.bottom - two.top - two.bottom) < 1.8 * UNIT or (one.top < two.bottom and
+               two.top < one.bottom) for two in others)
 
 
 def _left_of(gutter: float, one: Line) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from luthier.ingest._quality import BAD
 from luthier.ingest.ocr._layout import Piece, render, union, word_counts
 from luthier.ingest.ocr.base import Ocr
 from luthier.ingest.ocr.corrections import Corrections, Judged, corrected, doubt_of, review_item
@@ -17,7 +18,7 @@ from luthier.types import Document, Span
 
 BETTER = 0.05
 """By how much the share of word-like text must rise before a page's picture counts for more than its text layer."""
-_LAYER = ("garbled", "glued-words", "layout-lost-text", "reading-order")
+_LAYER = (*BAD, "layout-lost-text", "reading-order")
 
 
 @dataclass
@@ -72,7 +73,7 @@ def merge(document: Document, wanted: Sequence[Mapping[str, Any]], pages: Mappin
         meta["pages_without_text"] = [page for page in meta["pages_without_text"] if page not in spans]
     if silent:
         meta["pages_without_text"] = sorted({*meta.get("pages_without_text", ()), *silent})
-    bad = {w["page"] for w in warnings if w["warning"] in ("garbled", "glued-words", "ocr-garbled")} if drop_bad else ()
+    bad = {w["page"] for w in warnings if w["warning"] in (*BAD, "ocr-garbled")} if drop_bad else ()
     if bad:
         meta["pages_dropped"] = sorted({*meta.get("pages_dropped", ()), *bad})
         merged = [span for span in merged if span.page not in bad]
