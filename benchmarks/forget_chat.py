@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--points", default="0.5", help="shares of the way from the base that are also measured")
     parser.add_argument("--swept", default="none,lwf", help="arms whose way is measured")
-    parser.add_argument("--default", default="lwf 0.5", help="the arm, or point on its way, that is recommended")
+    parser.add_argument("--default", default="none 0.5", help="the arm, or point on its way, that is recommended")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--lora-rate", type=float, default=2e-3)
     parser.add_argument("--full-rate", type=float, default=5e-5)

@@ -16,8 +16,8 @@ from luthier.spec import parse
 
 LABELS = {"task": "classify", "method": "full", "labels": 10, "train_rows": 5000}
 CASES = {
-    "general replay, adapter": Facts(task="assistant", method="lora"),
-    "general replay, blend": Facts(task="completion", method="full", updates=2),
+    "halfway, adapter": Facts(task="assistant", method="lora"),
+    "halfway, all weights": Facts(task="completion", method="full", updates=2),
     "few rows": Facts(**{**LABELS, "train_rows": 150}),
     "first training": Facts(**LABELS),
     "many named tasks": Facts(**LABELS, updates=2, task_named=True),
@@ -128,5 +128,5 @@ def test_check_prints_the_proposal_and_gives_it_as_data(tmp_path):
     from luthier.project.check import check
 
     found = check(project(tmp_path, task={"type": "assistant"}))
-    assert "Against forgetting: mix general instructions" in found.text() and "share: 0.05" in found.text()
-    assert found.data()["protection"]["rule"] == "general replay, adapter"
+    assert "Against forgetting: release the model halfway" in found.text() and "at: 0.5" in found.text()
+    assert found.data()["protection"]["rule"] == "halfway, adapter"
