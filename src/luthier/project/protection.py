@@ -117,8 +117,8 @@ RULES = (
          "benchmarks/forget_chat.py: 83 % of the gain at 35 % of the drift; learning without forgetting and "
          "general replay did not lower it; WiSE-FT, Wortsman 2022"),
     Rule("halfway, all weights", lambda f: f.chat,
-         lambda f: "release the model halfway between the base and the trained one, or train an adapter (LoRA), which "
-                   "gains more for the same drift; it costs no training, and `luthier blend` shows other points",
+         lambda f: "release the model halfway between the base and the trained one; it costs no training, and `luthier "
+                   "blend` shows other points",
          lambda f: {"blend": {"at": 0.5}},
          "benchmarks/forget_chat.py: 69 % of the gain at 34 % of the drift; WiSE-FT, Wortsman 2022"),
     Rule("few rows", lambda f: f.classes and f.train_rows is not None and f.train_rows < FEW * max(f.labels, 1),
