@@ -55,13 +55,15 @@ export async function showImage(blob, size, box) {
   pane.scrollTop = Math.max(0, middle - (pane.clientHeight + cover) / 2);
 }
 
-// The line, cut out with a margin as high as itself, so that ascenders and neighbours can be seen.
+// The line, cut out with a margin as high as itself, so that ascenders and neighbours can be seen; a short one with as
+// much beside it as makes the cutting four times as wide as high, so that it is not blown up beyond recognition.
 function enlarge(image, size, [x0, top, x1, bottom]) {
   const scale = image.naturalWidth / size[0];
   const margin = Math.max(4, (bottom - top) * 0.5);
-  const left = Math.max(0, x0 - margin) * scale;
+  const beside = Math.max(margin, (4 * (bottom - top + 2 * margin) - (x1 - x0)) / 2);
+  const left = Math.max(0, x0 - beside) * scale;
   const upper = Math.max(0, top - margin) * scale;
-  const width = Math.min(size[0], x1 + margin) * scale - left;
+  const width = Math.min(size[0], x1 + beside) * scale - left;
   const height = Math.min(size[1], bottom + margin) * scale - upper;
   const canvas = $("line");
   if (width <= 0 || height <= 0) return;
@@ -70,5 +72,7 @@ function enlarge(image, size, [x0, top, x1, bottom]) {
   const draw = canvas.getContext("2d");
   draw.imageSmoothingQuality = "high";
   draw.drawImage(image, left, upper, width, height, 0, 0, canvas.width, canvas.height);
+  draw.fillStyle = "rgb(255 190 60 / 25%)"; // which part of it is meant
+  draw.fillRect(2 * (x0 * scale - left), 2 * (top * scale - upper), 2 * (x1 - x0) * scale, 2 * (bottom - top) * scale);
   canvas.hidden = false;
 }
