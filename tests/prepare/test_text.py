@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luthier.prepare.text import jaccard, normalise, normalised_bytes, sentences, shingles
+from luthier.prepare.text import jaccard, letters, normalise, sentences, shingles
 
 
 @given(st.text(alphabet=st.sampled_from("aB. !?\n\"'()1。é"), max_size=120))
@@ -31,8 +31,8 @@ def test_normal_form():
 
 
 @given(st.text(max_size=60))
-def test_the_normal_form_in_bytes_is_the_normal_form(text):
-    assert normalised_bytes(text) == normalise(text).encode("utf-8", "surrogatepass")
+def test_letters_are_the_normal_form_without_spaces(text):
+    assert letters(text) == normalise(text).replace(" ", "").encode("utf-8", "surrogatepass")
 
 
 def test_jaccard_and_shingles_by_hand():

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from luthier.index.base import Retriever
     from luthier.prepare.privacy.work import Guard
 
-VERSION = 2
+VERSION = 3
 
 MAKERS = Seam("maker", package="luthier.prepare.makers")
 

@@ -38,7 +38,7 @@ from luthier.store import Artifact, Store, write_json
 from luthier.task import Task
 from luthier.types import Dropped, Example, Split, digest, write_jsonl
 
-VERSION = 3
+VERSION = 4
 UNLABELLED = label_repeats.UNLABELLED
 LONG_RUN, LONG_NEAR = 16, 20
 """Words from which on a text is compared by its 13-word runs, and by its likeness: two short customer questions that

@@ -1,7 +1,8 @@
 """Which of many texts nearly repeat each other, in bounded memory.
 
-MinHash with banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3) proposes pairs: 108 minima in 36
-bands of three, so that a pair with half of its runs in common is proposed with a chance of .992, one with .6 of .9998.
+MinHash with banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3) proposes pairs: 108 minima (the
+least and the greatest of 54 orders) in 36 bands of three, so that a pair with half of its runs in common is proposed with
+a chance of .992, one with .6 of .9998.
 Each proposed pair is then compared by its sets of runs. Bands are sorted one after the other, not kept in a table, so
 what lies on disk may be many times larger than the memory.
 """
@@ -226,24 +227,26 @@ def _inside(codes: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def _bands(flat: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """uint32 [bands, texts]: the hash of three minima of the text's runs under as many orders of all runs."""
+    """uint32 [bands, texts]: the hash of three minima of the text's runs under three orders of all runs."""
     sizes = np.diff(offsets)
     filled = np.flatnonzero(sizes > 0)
     bands = np.zeros((BANDS, len(sizes)), np.uint32)
     if not len(filled):
         return bands
     random = np.random.default_rng(42)
-    factors = random.integers(0, 1 << 32, BANDS * ROWS, dtype=np.uint32) | np.uint32(1)
-    masks = random.integers(0, 1 << 32, BANDS * ROWS, dtype=np.uint32)
+    orders = -(-BANDS * ROWS // 2)
+    factors = random.integers(0, 1 << 32, orders, dtype=np.uint32) | np.uint32(1)
+    masks = random.integers(0, 1 << 32, orders, dtype=np.uint32)
     begins = offsets[filled]
     order = np.empty_like(flat)
     for band in range(BANDS):
         key = np.zeros(len(filled), np.uint64)
         for row in range(band * ROWS, band * ROWS + ROWS):
-            # An odd factor modulo 2^32 and a mask turn the 32-bit hashes around, one to one.
-            np.multiply(flat, factors[row], out=order)
-            np.bitwise_xor(order, masks[row], out=order)
-            key = (key ^ np.minimum.reduceat(order, begins)) * np.uint64(0x9E3779B97F4A7C15)
+            if row % 2 == 0:  # an odd factor modulo 2^32 and a mask turn the 32-bit hashes around, one to one
+                np.multiply(flat, factors[row // 2], out=order)
+                np.bitwise_xor(order, masks[row // 2], out=order)
+            least = np.minimum if row % 2 == 0 else np.maximum  # the greatest is the least of the order turned round
+            key = (key ^ least.reduceat(order, begins)) * np.uint64(0x9E3779B97F4A7C15)
             key ^= key >> _SHIFT
         bands[band, filled] = key.astype(np.uint32)
     return bands
