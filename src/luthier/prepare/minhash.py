@@ -1,10 +1,9 @@
 """Which of many texts nearly repeat each other, in bounded memory.
 
 MinHash with banding (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3) proposes pairs: 108 minima (the
-least and the greatest of 54 orders) in 36 bands of three, so that a pair with half of its runs in common is proposed with
-a chance of .992, one with .6 of .9998.
-Each proposed pair is then compared by its sets of runs. Bands are sorted one after the other, not kept in a table, so
-what lies on disk may be many times larger than the memory.
+least and the greatest of 54 orders) in 36 bands of three, so that a pair with half of its runs in common is proposed
+with a chance of .992, one with .6 of .9998. Each proposed pair is then compared by its sets of runs. Bands are sorted
+one after the other, not kept in a table, so what lies on disk may be many times larger than the memory.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def normalise(text: str) -> str:
 
 
 def letters(text: str) -> bytes:
-    """`normalise` without its spaces, in UTF-8: texts with the same normal form have the same letters, few others do."""
+    """`normalise` without its spaces, in UTF-8: texts with the same normal form have the same letters, few others."""
     if text.isascii():  # the same result in a fifth of the time
         return text.encode("ascii").translate(_SMALL, _NO_WORD)
     return normalise(text).replace(" ", "").encode("utf-8", "surrogatepass")
