@@ -101,7 +101,7 @@ def test_pairs_of_one_intent_raise_the_mean_reciprocal_rank_on_held_out_queries(
         by_intent: dict[str, list[str]] = {}
         for text, intent in content[part]:
             by_intent.setdefault(intent, []).append(text)
-        for intent, texts in sorted(by_intent.items())[::2]:  # 75 of them
+        for intent, texts in by_intent.items():
             for at in range(0, most, 2):
                 found.append(example(f"{split}/{intent}/{at}", texts[at], split, target=texts[at + 1]))
     store, task = Store(tmp_path / "store"), Task(type="embed", metric="mrr")
