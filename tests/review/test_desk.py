@@ -181,3 +181,14 @@ def test_no_file_outside_of_the_sources_is_opened(root, tmp_path):
         pages.page(replace(item, path="text.txt"), None)
     with pytest.raises(DataError, match="has 1 pictures and no number 7"):
         pages.page(replace(item, page=7), None)
+
+
+def test_a_decision_right_after_a_stage_began_is_news_though_the_beginning_is_rounded_up(root, monkeypatch):
+    one = desk(root)
+    done = root / ".luthier/store/ingest" / one.now().artifacts["ingest"].id / "DONE"
+    done.write_text(json.dumps({"made_at": 1_800_000_000.0}))  # it began at …999.97
+    os.utime(root / ".luthier/latest.json")
+    one = desk(root)
+    monkeypatch.setattr("luthier.review.desk._stamp", lambda: "2027-01-15T07:59:59.990Z")
+    one.decide("corrections", "line-0", "accept", by="ann")
+    assert [line.split(":")[0] for line in changes(one)] == ["1 line"]

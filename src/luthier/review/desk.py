@@ -227,7 +227,8 @@ def changes(desk: Desk) -> list[str]:
     for queue in QUEUES:
         stage, sentence = _EFFECT[queue]
         artifact = now.artifacts.get(stage)
-        since = float(artifact.summary.get("made_at", 0)) if artifact is not None else 0.0
+        # When the stage began, which is told to a tenth of a second and may be rounded up.
+        since = max(float(artifact.summary.get("made_at", 0)) - 0.1, 0.0) if artifact is not None else 0.0
         fresh = {one.id for one in now.decided.get(queue, ()) if _moment(one.at) >= int(since)}  # told in seconds
         if fresh:
             n = len(fresh)
