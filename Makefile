@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requi
 demo: $(VENV)/.installed  ## documents → tuned, tested, released model → an answer from the running server
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.installed-dev lint  ## everything that must hold, about fifteen minutes on two cores
+test: $(VENV)/.installed-dev lint  ## everything that must hold, fifteen to twenty minutes on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist worksteal
 
 fast: $(VENV)/.installed-dev  ## tests that need no starter model and no training

@@ -134,7 +134,7 @@ def _load(keras: Any, files: SourceFiles, file: Path) -> Any:
         if not hasattr(model, "inputs") or not model.inputs:
             raise ValueError("it has no fixed inputs; build it with keras.Input and save it again")
     except (ValueError, TypeError, OSError, KeyError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"model '{files.source}': {files.folder} cannot be opened by Keras: {reason:.200}") from None
     if file.suffix == ".keras":
         _load_weights(files, model, file)

@@ -36,7 +36,7 @@ class Tally:
     told: list[dict[str, Any]] = field(default_factory=list)
     """Every page with its lines, for the page that shows image and text side by side."""
     fresh: int = 0
-    """Pages that no cache knew."""
+    """Pages that were read now, for no cache knew them; those that could not be read do not count."""
     seconds: float = 0.0
     """Wall time of reading them."""
 

@@ -107,7 +107,8 @@ def _read_pages(files: Sequence[File], records: Mapping[str, Mapping[str, Any]],
             elif result.get("reason") not in ("ocr-failed", "changed", "unreadable"):
                 cache.put(key(page), json.dumps(result).encode())
             found[page.file.name, page.number] = result
-    tally.fresh, tally.seconds = len(fresh), time.monotonic() - began
+    tally.fresh = sum("reason" not in found[page.file.name, page.number] for page in fresh)
+    tally.seconds = time.monotonic() - began
     return found
 
 
