@@ -227,3 +227,13 @@ def test_an_unknown_model_is_404_and_names_those_there_are(client):
 def test_embeddings_that_cannot_be_made_are_refused(client, options, said):
     with pytest.raises(openai.BadRequestError, match=said):
         client.embeddings.create(model="desk:embedding", **options)
+
+
+def test_padding_against_traffic_analysis_is_refused_not_ignored():
+    from pydantic import ValidationError
+
+    from luthier.serve.schema import StreamOptions
+
+    assert StreamOptions(include_obfuscation=False).include_usage is False
+    with pytest.raises(ValidationError, match="include_obfuscation"):
+        StreamOptions.model_validate({"include_obfuscation": True})
