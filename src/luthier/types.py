@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -200,7 +200,16 @@ class Dropped:
 
 def encode(record: Any) -> str:
     """One line of JSON for any of the records above."""
-    return json.dumps(asdict(record), ensure_ascii=False, sort_keys=True)
+    return _encode(record)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if not is_dataclass(value):
+        raise TypeError(f"a {type(value).__name__} has no place in a record")
+    return vars(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=_fields).encode  # `asdict` takes four times it
 
 
 def decode_document(data: Mapping[str, Any]) -> Document:

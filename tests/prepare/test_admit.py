@@ -20,7 +20,7 @@ def admitted(*examples):
     dropped = []
     admission = Admission(dropped)
     for example in examples:
-        admission.add(example)
+        admission.add([example])
     return [e.question for e in admission.examples], [d.reason for d in dropped], dropped
 
 
@@ -37,7 +37,7 @@ def test_the_held_out_one_of_two_repeats_stays():
     for order in ((one, two, three), (three, two, one), (two, one, three)):
         admission = Admission(dropped := [])
         for each in order:
-            admission.add(each)
+            admission.add([each])
         assert [e.id for e in admission.examples] == ["test"] and len(dropped) == 2
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from luthier.prepare.decisions import Decision, LeftOpen, apply_decisions, read_decisions, read_looked_at
+from luthier.prepare.decisions import Decision, LeftOpen, decided_rows, read_decisions, read_looked_at
 from luthier.types import Dropped, Example, Origin
 
 
@@ -18,9 +18,9 @@ def test_a_decision_that_is_taken_back_changes_nothing(tmp_path):
     made = {"id": "1", "text": row.input, "labels": ["parcel"], "by": "ann"}
     lines(tmp_path, made, {"id": "1", "undo": True, "by": "bob"})
     dropped: list[Dropped] = []
-    assert apply_decisions([row], tmp_path, dropped, id_of=lambda e: e.id)[0].labels == ("parcel",) and not dropped
+    assert decided_rows([row], tmp_path, dropped, id_of=lambda e: e.id)[0].labels == ("parcel",) and not dropped
     lines(tmp_path, made, {"id": "1", "undo": True, "by": "ann"})
-    assert apply_decisions([row], tmp_path, dropped, id_of=lambda e: e.id) == [row] and not dropped
+    assert decided_rows([row], tmp_path, dropped, id_of=lambda e: e.id) == {} and not dropped
 
 
 def test_a_row_left_open_is_no_decision_and_is_not_asked_again(tmp_path):

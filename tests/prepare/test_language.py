@@ -32,8 +32,8 @@ def no_network(monkeypatch):
 
 
 def test_languages_are_found_and_a_declared_one_counts():
-    found = language.mark([document("a", ENGLISH), document("b", GERMAN), document("c", FRENCH.upper()),
-                           document("d", ENGLISH, language="de-AT"), document("e", "12 34")])
+    found = list(language.mark([document("a", ENGLISH), document("b", GERMAN), document("c", FRENCH.upper()),
+                                document("d", ENGLISH, language="de-AT"), document("e", "12 34")]))
     assert [one.meta.get("language") for one in found] == ["en", "de", "fr", "de", None]
     assert language.counts(found) == {"de": 2, "en": 1, "fr": 1, "unknown": 1}
 
@@ -48,7 +48,7 @@ def test_only_the_wanted_ones_stay():
 
 
 def test_examples_of_a_mixed_project_carry_the_language():
-    documents = language.mark([document("a", ENGLISH), document("b", GERMAN)])
+    documents = list(language.mark([document("a", ENGLISH), document("b", GERMAN)]))
     example = Example(id="x", input=(Message(role="user", content="?"),), target="!",
                       origin=Origin(maker="rule", step="t", documents=("b",)))
     assert language.with_groups([example], documents)[0].groups == {"language": "de"}

@@ -53,7 +53,7 @@ def test_passages_in_a_prompt_are_trained_text_but_refusals_are_not():
 
 def test_the_law_holds_for_raw_text_and_for_classes():
     """Completion learns whole texts; classes are judged by `label_build.drop_leaks`."""
-    from luthier.prepare.label_build import drop_leaks
+    from luthier.prepare.label_split import drop_leaks
 
     raw = Example(id="r", input=text(7, 200), target=None, origin=Origin(maker="document", step="text"))
     assert [leak.held for leak in find_leaks(trained_texts(raw), [text(8), text(7, 200)])] == [1]

@@ -187,6 +187,9 @@ class Prepare(Spec):
     """What makes the examples, in this order; later makers may build on the examples of earlier ones."""
     weak: Weak = Weak()
     """classify: labels for rows that have none, by rules, likeness and models whose votes are weighed."""
+    memory_mb: float = Field(default=512, ge=16)
+    """About how much of the documents, passages and examples is held in memory (MiB). What is more lies on disk
+    meanwhile, in the project's store, so there may be more of them than memory holds."""
     max_examples_per_document: int = Field(default=400, ge=1)
     """At most this many examples from one document, so that one long document does not drown the others; which
     ones stay is decided by a hash, evenly over its makers. The user's own pairs are never capped."""

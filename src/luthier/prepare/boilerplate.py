@@ -7,7 +7,7 @@ comparing pages with each other needs no guess.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pydantic import Field
@@ -30,14 +30,16 @@ class Boilerplate(Spec):
 
     def apply(self, items: Iterable[Document], ctx: StepContext) -> Iterator[Kept[Document] | Dropped]:
         """Yield every document with the same number of spans, repeated blocks emptied but for the first copy."""
-        documents = list(items)
+        documents = items if isinstance(items, Sequence) else [*items]
         needed: dict[str, float] = {}
         seen: Counter[tuple[str, str]] = Counter()
         for media in self.media:
-            inside = [document for document in documents if document.media == media]
-            needed[media] = max(self.min_documents, self.repeated_on * len(inside))
-            for document in inside:
-                seen.update({(media, _mark(span.text)) for span in document.spans if span.text.strip()})
+            inside = 0
+            for document in documents:
+                if document.media == media:
+                    inside += 1
+                    seen.update({(media, _mark(span.text)) for span in document.spans if span.text.strip()})
+            needed[media] = max(self.min_documents, self.repeated_on * inside)
         kept_once: set[tuple[str, str]] = set()
         for document in documents:
             if document.media not in needed:

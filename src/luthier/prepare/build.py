@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -14,7 +16,7 @@ from luthier.index.base import Index, Retriever, build_retriever
 from luthier.index.rag import Rag
 from luthier.ingest.forgotten import read_forgotten
 from luthier.prepare import chunk, clean, injection, language, sift, volatility
-from luthier.prepare.admit import Admission, cap, drop_leaks, example_order
+from luthier.prepare.admit import Admission, cap, content_words, drop_leaks, in_split_order
 from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Maker, Prepare
 from luthier.prepare.card import write_card
 from luthier.prepare.decontaminate import drop_benchmarks
@@ -27,6 +29,7 @@ from luthier.prepare.unread import drop_unread
 from luthier.prepare.volatile_rows import with_volatile
 from luthier.progress import Progress
 from luthier.queues import read_review, write_review
+from luthier.shelf import Again, Memory, Sink, view
 from luthier.store import Artifact, Cache, Store, canonical, write_json
 from luthier.task import Task
 from luthier.types import (
@@ -53,23 +56,25 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     Everything that is trained is made from the stable documents alone, as if there were no others; the volatile ones
     give passages for the index and, by themselves, test questions (`luthier.prepare.volatility`).
     """
-    documents = sorted((decode_document(row) for row in read_jsonl(artifact.path / "documents.jsonl")),
-                       key=lambda document: document.path)
+    memory = Memory(spec.memory_mb, folder)
+    documents = _by_path(artifact, memory)
     if not documents and all(maker.per_document for maker in spec.makers):  # the user's own pairs need no documents
         raise DataError("there are no readable documents to prepare; see why with: luthier show ingest")
-    documents, injected, refused = spec.injection.judge(documents)
-    early: list[Dropped] = []
-    documents, sifted = sift.documents_of(documents, spec, early)
+    documents, injected, refused = spec.injection.judge(documents, memory)
+    dropped = memory.drops()
+    dropped.extend(refused)
+    documents, sifted = sift.documents_of(documents, spec, dropped, memory)
     cache = store.cache("prepare")
-    ctx = StepContext(task=task, seed=spec.seed, progress=progress)
+    ctx = StepContext(task=task, seed=spec.seed, progress=progress, memory=memory)
+    if guard is not None:
+        guard.records = memory.rows()
     goings = volatility.judge(documents, spec.volatility, changes or {})
     moving = {path for path, going in goings.items() if going.volatile}
-    cleaned, read, dropped = read_passages_of([d for d in documents if d.path not in moving], spec, ctx, cache,
-                                               guard)
-    dropped += [*refused, *early]
+    still = view(documents, (at for at, one in enumerate(documents) if one.path not in moving)) if moving else documents
+    cleaned, read = read_passages_of(still, spec, ctx, cache, dropped, guard)
     read = sift.passages_of(read, documents, spec, sifted, dropped)
     passages = sift.one_of_each(read, spec, sifted, dropped, ctx=ctx, root=root, cache=store.cache("embeddings"))
-    splits = spec.split.assign(passages, seed=spec.seed)
+    splits = spec.split.assign(passages, seed=spec.seed, memory=memory)
 
     def search(split: Split | None) -> Retriever:
         inside = [p for p in passages if split is None or splits.of_passage[p.id] == split]
@@ -78,34 +83,36 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
 
     context = MakeContext(documents=cleaned, passages=passages, task=task, split_of=splits, seed=spec.seed, root=root,
                           cache=cache, progress=progress, rag=rag)
-    examples, notes = make_examples(spec, context, splits, _remember(search), dropped, guard)
+    examples, notes = make_examples(spec, context, splits, _remember(search), dropped, memory, guard)
     examples = cap(examples, spec.max_examples_per_document, spec.seed, dropped)
-    examples = drop_leaks(examples, passages, splits, dropped)
-    examples = language.with_groups(drop_benchmarks(examples, spec.decontaminate, root, dropped), documents)
+    examples = drop_leaks(examples, passages, splits, dropped, memory)
+    examples = drop_benchmarks(examples, spec.decontaminate, root, dropped, memory)
+    examples = language.with_groups(examples, documents, memory)
     if moving:
-        others, read, gone = read_passages_of([d for d in documents if d.path in moving], spec, ctx, cache, guard)
+        changing = view(documents, (at for at, one in enumerate(documents) if one.path in moving))
+        others, read = read_passages_of(changing, spec, ctx, cache, dropped, guard)
         read = sift.passages_of(read, documents, spec, sifted, dropped)
         volatile, repeats = volatility.drop_repeats(passages, read, spec.dedupe, ctx)
-        dropped += [*gone, *repeats]
+        dropped.extend(repeats)
         splits = volatility.held_out(splits, volatile)
-        examples = with_volatile(examples, volatile, others, spec, context, splits, dropped, notes)
-        passages = sorted([*passages, *volatile], key=lambda passage: (passage.path, passage.spans, passage.id))
+        examples = with_volatile(examples, volatile, others, spec, context, splits, dropped, notes, memory)
+        passages = volatility.together(passages, volatile, memory)
         cleaned = sorted([*cleaned, *others], key=lambda document: document.path)
-    examples.sort(key=example_order(passages))
+    examples = in_split_order(examples, passages)
     counts = Counter(example.split for example in examples)
     if not counts["train"] and len(moving) == len(documents) > 0:
         raise DataError("every document is volatile, so there is nothing to train on; declare stable ones under "
                         "prepare.volatility.patterns, add your own pairs, or serve the base model with the index alone")
     _refuse_empty(counts, examples, passages, splits, dropped, spec)
 
-    dropped = guard.clean_drops(dropped) if guard is not None else dropped
+    drops = guard.clean_drops(dropped, memory) if guard is not None else dropped
     sift.write_superseded(folder, sifted)
     if context.review or sifted.review:
         write_review(folder, [*read_review(folder), *sifted.review, *context.review])
     privacy = write_privacy(folder, guard, texts_of(passages, examples), progress)
     write_jsonl(folder / "passages.jsonl", passages)
     write_jsonl(folder / "examples.jsonl", examples)
-    write_jsonl(folder / "dropped.jsonl", dropped)
+    write_jsonl(folder / "dropped.jsonl", drops)
     write_json(folder / "splits.json", {
         "by": splits.by, "passages": dict(splits.of_passage),
         "documents": {d.path: splits.of_document[d.id] for d in cleaned if d.id in splits.of_document},
@@ -113,29 +120,34 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
     summary = {
         "documents": len(documents), "passages": len(passages), "examples": len(examples),
         "train": counts["train"], "validation": counts["validation"], "test": counts["test"],
-        "dropped": len(dropped), "disjoint": splits.by, "language": task.language,
+        "dropped": len(drops), "disjoint": splits.by, "language": task.language,
         "volatile": len(moving), "superseded": len(sifted.superseded), "injections": len(injected),
         "personal_data": privacy.get("found", 0),
         "test_hash": digest(*sorted(example.id for example in examples if example.split == "test")),
     }
-    write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=dropped,
+    write_card(folder, summary, documents=documents, passages=passages, examples=examples, dropped=drops,
                splits=splits, notes=notes, spec=spec, goings=goings, privacy=privacy,
                injection=injection.summed(injected, spec.injection.mode), sift=sifted.card())
     return summary
 
 
+def _by_path(artifact: Artifact, memory: Memory) -> Sequence[Document]:
+    documents = memory.documents()
+    documents.extend(decode_document(row) for row in read_jsonl(artifact.path / "documents.jsonl"))
+    paths = [document.path for document in documents]
+    return view(documents, sorted(range(len(paths)), key=paths.__getitem__))
+
+
 def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepContext, cache: Cache,
-                     guard: Guard | None = None) -> tuple[list[Document], list[Passage], list[Dropped]]:
+                     dropped: Sink[Dropped], guard: Guard | None = None
+                     ) -> tuple[Sequence[Document], Sequence[Passage]]:
     """Clean, look for personal data, and chunk, each document by itself and remembered by its content."""
     settings = canonical([clean.VERSION, chunk.VERSION, spec.clean.dump(), spec.chunk.dump(),
                           guard.identity if guard is not None else ""])
-    cleaned: list[Document] = []
-    passages: list[Passage] = []
-    dropped: list[Dropped] = []
-    documents = list(_kept(drop_unread(documents), dropped))
-    documents = list(_kept(spec.boilerplate.apply(documents, ctx), dropped))
-    with ctx.progress.track("clean and chunk", len(documents), unit="documents") as bar:
-        for document in documents:
+    cleaned, passages, read = ctx.memory.documents(), ctx.memory.passages(), ctx.memory.documents()
+    read.extend(_kept(drop_unread(documents), dropped))
+    with ctx.progress.track("clean and chunk", len(read), unit="documents") as bar:
+        for document in _kept(spec.boilerplate.apply(read, ctx), dropped):
             row = _cached(cache, digest("chunks", settings, encode(document), length=40),
                           lambda document=document: _chunk(document, spec, ctx, guard))
             cleaned.extend(decode_document(found) for found in row["documents"])
@@ -144,7 +156,7 @@ def read_passages_of(documents: Sequence[Document], spec: Prepare, ctx: StepCont
             if guard is not None:
                 guard.records.extend(row["privacy"])
             bar.advance()
-    return cleaned, passages, dropped
+    return cleaned, passages
 
 
 def _chunk(document: Document, spec: Prepare, ctx: StepContext, guard: Guard | None) -> dict[str, Any]:
@@ -159,7 +171,7 @@ def _chunk(document: Document, spec: Prepare, ctx: StepContext, guard: Guard | N
             "dropped": [asdict(found) for found in dropped], "privacy": found}
 
 
-def _kept(results: Iterable[Kept[Any] | Dropped], dropped: list[Dropped]) -> Iterator[Any]:
+def _kept(results: Iterable[Kept[Any] | Dropped], dropped: Sink[Dropped]) -> Iterator[Any]:
     for found in results:
         if isinstance(found, Dropped):
             dropped.append(found)
@@ -168,48 +180,53 @@ def _kept(results: Iterable[Kept[Any] | Dropped], dropped: list[Dropped]) -> Ite
 
 
 def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: Callable[[Split | None], Retriever],
-                  dropped: list[Dropped], guard: Guard | None = None
-                  ) -> tuple[list[Example], dict[str, dict[str, Any]]]:
+                  dropped: Sink[Dropped], memory: Memory, guard: Guard | None = None
+                  ) -> tuple[Sequence[Example], dict[str, dict[str, Any]]]:
     """Run the makers in order; what one yields is split and freed of repeats before the next one sees it. Personal data
     is looked for in rows of the user's own; those made from passages are made from clean ones."""
-    admission, forgotten = Admission(dropped), read_forgotten(context.root)
+    admission, forgotten = Admission(dropped, memory), read_forgotten(context.root)
     notes: dict[str, dict[str, Any]] = {}
     for number, maker in enumerate(spec.makers):
-        made: list[Example] = []
         said: dict[str, Any] = {}
-        for found in run_maker(maker, context, admission.examples, search, said):
-            if isinstance(found, Dropped):
-                dropped.append(found)
-            else:
-                made.append(found)
-        name = maker.kind if maker.kind not in notes else f"{maker.kind} {number + 1}"
-        notes[name] = said
-        made_now = drop_forgotten(made, forgotten, dropped, root=context.root)
+        count = itertools.count()
+        made = _made(run_maker(maker, context, admission.examples, search, said), count, dropped)
+        made = drop_forgotten(made, forgotten, dropped, root=context.root)
         if guard is not None:
-            made_now = guard.rows(made_now, dropped, system=context.task.system)
-            made_now = drop_forgotten(made_now, forgotten, dropped, root=context.root)
-        made_now = [injection.defused(example) for example in made_now]
-        for example in _assign(made_now, spec, splits, dropped):
-            admission.add(example)
-        context.progress.say(f"  {maker.kind}: {len(made)} examples made")
+            made = guard.examples(made, dropped, system=context.task.system,
+                                  clean=lambda example: bool(example.origin.passages))
+            made = drop_forgotten(made, forgotten, dropped, root=context.root)
+        kept = memory.examples()
+        kept.extend(injection.defused(example) for example in made)
+        notes[maker.kind if maker.kind not in notes else f"{maker.kind} {number + 1}"] = said
+        admission.add(_assign(kept, spec, splits, dropped))
+        context.progress.say(f"  {maker.kind}: {next(count)} examples made")
     return admission.examples, notes
+
+
+def _made(found: Iterable[Example | Dropped], count: Iterator[int], dropped: Sink[Dropped]) -> Iterator[Example]:
+    for one in found:
+        if isinstance(one, Dropped):
+            dropped.append(one)
+        else:
+            next(count)
+            yield one
 
 
 def run_maker(maker: Maker, context: MakeContext, examples: Sequence[Example],
               search: Callable[[Split | None], Retriever] | None, said: dict[str, Any]) -> Iterator[Example | Dropped]:
     """What a maker makes of everything, or of one document after the other; its figures are added to `said`."""
     if not maker.per_document:
-        yield from maker.make(replace(context, examples=tuple(examples), notes=said,
+        yield from maker.make(replace(context, examples=examples, notes=said,
                                       build_retriever=search if maker.uses_retriever else None))
         return
-    inside: dict[str, list[Passage]] = {}
-    for passage in context.passages:
-        inside.setdefault(passage.path, []).append(passage)
+    inside: dict[str, array[int]] = {}
+    for at, passage in enumerate(context.passages):
+        inside.setdefault(passage.path, array("q")).append(at)
     base = canonical([maker.dump(), maker.VERSION, dict(maker.inputs(context.root)), context.task.dump(),
                       context.rag.dump(), context.seed])
     with context.progress.track(f"make: {maker.kind}", len(context.documents), unit="documents") as bar:
         for document in context.documents:
-            passages = inside.get(document.path, [])
+            passages = [context.passages[at] for at in inside.get(document.path, ())]
             split = [context.split_of(passage.id) for passage in passages]
             key = digest("make", base, encode(document), *map(encode, passages), *split, length=40)
             row = _cached(context.cache, key,
@@ -228,18 +245,17 @@ def _make(maker: Maker, context: MakeContext, document: Document, passages: Sequ
     return {"made": made, "notes": alone.notes}
 
 
-def _assign(made: Sequence[Example], spec: Prepare, splits: Splits, dropped: list[Dropped]) -> Iterator[Example]:
+def _assign(made: Sequence[Example], spec: Prepare, splits: Splits, dropped: Sink[Dropped]) -> Iterator[Example]:
     """Give each example the split of what it was made from, and its final id."""
-    from luthier.prepare.admit import content_words
+    def is_free(example: Example) -> bool:
+        return not example.origin.passages and OWN_SPLIT not in example.tags
 
-    free = {}
+    # A group stays together; otherwise questions that mean the same do.
+    names = Again(lambda: (f"new\0{example.groups.get(TOGETHER) or content_words(example)}"
+                           for example in made if is_free(example)))
+    of_free = spec.split.each(names, seed=spec.seed)
     for example in made:
-        if not example.origin.passages and OWN_SPLIT not in example.tags:
-            # a group stays together; else questions that mean the same do
-            free[id(example)] = f"new\0{example.groups.get(TOGETHER) or content_words(example)}"
-    of_free = spec.split.shares(sorted(set(free.values())), seed=spec.seed)
-    for example in made:
-        example = replace(example, id=example_id(example), split=of_free.get(free.get(id(example), ""), example.split))
+        example = replace(example, id=example_id(example), split=next(of_free) if is_free(example) else example.split)
         if example.origin.passages and OWN_SPLIT not in example.tags:
             found = {splits.of_passage.get(passage) for passage in example.origin.passages}
             reason = "unknown-passage" if None in found else "spans-splits" if len(found) > 1 else ""
@@ -282,7 +298,7 @@ def _remember(make: Callable[[Split | None], Retriever]) -> Callable[[Split | No
 
 
 def _refuse_empty(counts: Mapping[str, int], examples: Sequence[Example], passages: Sequence[Passage], splits: Splits,
-                  dropped: Sequence[Dropped], spec: Prepare) -> None:
+                  dropped: Iterable[Dropped], spec: Prepare) -> None:
     if counts["train"] and counts["test"]:
         return
     reasons = Counter(f"{drop.step}: {drop.reason}" for drop in dropped).most_common(4)

@@ -18,6 +18,7 @@ from luthier.models.sources import file_hash
 from luthier.prepare.base import OWN_SPLIT
 from luthier.prepare.label_repeats import UNLABELLED
 from luthier.prepare.text import normalise
+from luthier.shelf import Sink
 from luthier.types import Dropped, Example, digest
 
 FOLDER, FILE, PATTERN = "labels", "decisions.jsonl", "decisions*.jsonl"
@@ -87,34 +88,33 @@ def _take_back(found: list[Decision | Dropped], undo: _Undo) -> None:
             return
 
 
-def apply_decisions(made: Sequence[Example], root: Path, dropped: list[Dropped], *, id_of: Callable[[Example], str]
-                    ) -> list[Example]:
-    """The rows with what people decided. A decision that matches no row is counted among the dropped.
+def decided_rows(made: Sequence[Example], root: Path, dropped: Sink[Dropped], *, id_of: Callable[[Example], str]
+                 ) -> dict[int, Example]:
+    """Number → row, of the rows that people decided about. A decision that matches no row is counted among the dropped.
 
     `id_of` gives a row's final id. A row that had no label stays in train: it was chosen because it is hard, and would
     bend a test. A text that several rows have is decided for all of them.
     """
     found = list(read_decisions(root))
-    dropped += [one for one in found if isinstance(one, Dropped)]
+    dropped.extend(one for one in found if isinstance(one, Dropped))
     wanted = [one for one in found if isinstance(one, Decision)]
     if not wanted:
-        return list(made)
-    ids: dict[str, list[int]] = {}
-    places: dict[str, list[int]] = {}
-    texts: dict[str, list[int]] = {}
+        return {}
+    ids: dict[str, list[int]] = {one.id: [] for one in wanted if one.id}
+    places: dict[str, list[int]] = {one.where: [] for one in wanted}
+    texts: dict[str, list[int]] = {_comparable(one.text): [] for one in wanted}
     for at, example in enumerate(made):
-        if any(one.id for one in wanted):
-            ids.setdefault(id_of(example), []).append(at)
-        places.setdefault(example.origin.where, []).append(at)
-        texts.setdefault(normalise(str(example.input)) or str(example.input).strip(), []).append(at)
-    kept = list(made)
+        for known, value in ((ids, id_of(example) if ids else ""), (places, example.origin.where),
+                             (texts, _comparable(str(example.input)))):
+            if value in known:
+                known[value].append(at)
+    kept: dict[int, Example] = {}
     for one in wanted:
-        hits = ids.get(one.id, []) if one.id else []
+        hits = ids[one.id] if one.id else []
         if not hits and one.where:
-            hits = places.get(one.where, [])
-        key = normalise(one.text) or one.text.strip()
-        if key:  # the row must still say what was decided about
-            hits = [at for at in hits if _says(made[at], key)] or texts.get(key, [])
+            hits = places[one.where]
+        if key := _comparable(one.text):  # the row must still say what was decided about
+            hits = [at for at in hits if _comparable(str(made[at].input)) == key] or texts[key]
         hits = [at for at in hits if made[at].spans is None and made[at].target is None]
         for at in hits:
             kept[at] = _decided(made[at], one)
@@ -126,8 +126,8 @@ def apply_decisions(made: Sequence[Example], root: Path, dropped: list[Dropped],
     return kept
 
 
-def _says(example: Example, key: str) -> bool:
-    return (normalise(str(example.input)) or str(example.input).strip()) == key
+def _comparable(text: str) -> str:
+    return normalise(text) or text.strip()
 
 
 def _decided(example: Example, one: Decision) -> Example:

@@ -9,14 +9,15 @@ files are the user's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from luthier.errors import DataError, UsageError
-from luthier.prepare.leak import find_leaks, trained_texts
 from luthier.prepare.text import normalise, words
+from luthier.shelf import Again, Memory, Sink, view
 from luthier.types import Dropped, Example, digest
 
 REASON = "benchmark"
@@ -94,34 +95,45 @@ def read_benchmark(entry: str, root: Path) -> Benchmark:
                      tuple(place for _, place in found.values()))
 
 
-def drop_benchmarks(examples: Sequence[Example], entries: Sequence[str], root: Path, dropped: list[Dropped]
-                    ) -> list[Example]:
+def drop_benchmarks(examples: Sequence[Example], entries: Sequence[str], root: Path, dropped: Sink[Dropped],
+                    memory: Memory | None = None) -> Sequence[Example]:
     """The examples without the train and validation rows that repeat a benchmark; test rows train nothing and stay."""
-    kept = list(examples)
+    kept = examples
     for entry in entries:
         benchmark = read_benchmark(entry, root)
-        rows = [(at, text) for at, example in enumerate(kept) if example.split != "test"
-                for text in _texts(example)]
+        row_of = array("q")
+
+        def rows(kept: Sequence[Example] = kept, numbers: array[int] = row_of) -> Iterator[str]:
+            del numbers[:]
+            for at, example in enumerate(kept):
+                if example.split != "test":
+                    for text in _texts(example):
+                        numbers.append(at)
+                        yield text
+
         gone: dict[int, tuple[int, str]] = {}
-        for number, held, why in matches([text for _, text in rows], benchmark.texts):
-            gone.setdefault(rows[number][0], (held, why))
+        for number, held, why in matches(Again(rows), benchmark.texts, memory):
+            gone.setdefault(row_of[number], (held, why))
         for at, (held, why) in sorted(gone.items()):
             example = kept[at]
             dropped.append(Dropped(
                 item=example.id, step=example.origin.step, reason=REASON, text=example.question[:300],
                 detail=f"{example.origin.where}: {why} of {benchmark.name} ({benchmark.places[held]})"))
-        kept = [example for at, example in enumerate(kept) if at not in gone]
+        kept = view(kept, (at for at in range(len(kept)) if at not in gone)) if gone else kept
     return kept
 
 
-def matches(texts: Sequence[str], held: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def matches(texts: Iterable[str], held: Sequence[str], memory: Memory | None = None
+            ) -> Iterator[tuple[int, int, str]]:
     """(number of a text, number of the benchmark text it repeats, how)."""
+    from luthier.prepare.leak import find_leaks
+
     whole = _Whole(held)
     for at, text in enumerate(texts):
         inside = whole.inside(text)
         if inside is not None:
             yield at, inside, "holds a text"
-    for leak in find_leaks(texts, held):
+    for leak in find_leaks(texts, held, memory):
         yield leak.item, leak.held, f"{leak.share:.0%} is a text"
 
 
@@ -151,6 +163,8 @@ class _Whole:
 
 def _texts(example: Example) -> list[str]:
     """What a row teaches: all it says, and its question by itself."""
+    from luthier.prepare.leak import trained_texts
+
     found = [example.question, *trained_texts(example)]
     if isinstance(example.input, str) and example.target:
         found.append(example.target)

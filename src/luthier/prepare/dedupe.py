@@ -8,13 +8,17 @@ name, number or negation is among them.
 from __future__ import annotations
 
 import re
+import sys
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from pydantic import Field
 
 from luthier.prepare.steps import Kept, StepContext
 from luthier.prepare.text import letters, normalise, words
+from luthier.shelf import view
 from luthier.spec import Spec
 from luthier.types import Dropped, Passage
 
@@ -47,34 +51,41 @@ class Dedupe(Spec):
 
     def apply(self, items: Iterable[Passage], ctx: StepContext) -> Iterator[Kept[Passage] | Dropped]:
         """Yield the passages in their order; a drop's `detail` names the passage it repeats."""
-        passages = sorted(items, key=lambda passage: (passage.path, passage.spans, passage.id))
-        seen: dict[int, tuple[Passage, ...]] = {}
-        unique = []
-        for passage in passages:
+        passages = items if isinstance(items, Sequence) else [*items]
+        first: dict[int, int] = {}  # hash of a text → the first passage that has it
+        others: dict[int, list[int]] = {}  # and those whose text is another one, all the same
+        unique = array("q")
+        for number in in_order(passages):
             if self.exact:
+                passage = passages[number]
                 key = hash(letters(passage.text))
-                alike = seen.get(key, ())
+                alike = (first[key], *others.get(key, ())) if key in first else ()
                 said = normalise(passage.text) if alike else ""
-                same = next((one for one in alike if normalise(one.text) == said), None)
+                same = next((one for at in alike if normalise((one := passages[at]).text) == said), None)
                 if same is not None:
                     yield _dropped(passage, "exact-duplicate", same)
                     continue
-                seen[key] = (*alike, passage)
-            unique.append(passage)
-        repeats = self._near(unique)
-        for at, passage in enumerate(unique):
+                if alike:
+                    others.setdefault(key, []).append(number)
+                else:
+                    first[key] = number
+            unique.append(number)
+        del first, others
+        kept = view(passages, unique)
+        repeats = self._near(kept, ctx)
+        for at, passage in enumerate(kept):
             if at in repeats:
-                yield _dropped(passage, "near-duplicate", unique[repeats[at]])
+                yield _dropped(passage, "near-duplicate", kept[repeats[at]])
             else:
                 yield Kept(passage)
 
-    def _near(self, unique: Sequence[Passage]) -> dict[int, int]:
+    def _near(self, unique: Sequence[Passage], ctx: StepContext) -> dict[int, int]:
         """Number of each passage that goes → number of the one that it repeats."""
         repeats: dict[int, int] = {}
         if self.near is None or len(unique) < 2:
             return repeats
         pairs = near_pairs((passage.text for passage in unique), self.near, same_figures=self.keep_other_figures,
-                           memory_mb=self.memory_mb)
+                           memory_mb=self.memory_mb, folder=ctx.memory.folder)
         for one, other in pairs:
             if one in repeats or other in repeats:  # `one` went already: its repeats are judged against the kept
                 continue
@@ -143,34 +154,41 @@ def _inside(text: str, at: int) -> bool:
     return word[-1] not in _ENDS and not (word[-1] in _BULLETS and (len(word) == 1 or word[-2].isspace()))
 
 
-def near_pairs(texts: Iterable[str], threshold: float, *, same_figures: bool = False, memory_mb: float = 512
-               ) -> list[tuple[int, int]]:
+def in_order(passages: Iterable[Passage]) -> list[int]:
+    """Numbers of the passages by path, place and id."""
+    keys = [(sys.intern(passage.path), passage.spans, passage.id) for passage in passages]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def near_pairs(texts: Iterable[str], threshold: float, *, same_figures: bool = False, memory_mb: float = 512,
+               folder: Path | None = None) -> list[tuple[int, int]]:
     """Pairs (i, j), i < j, whose 3-word shingles have a Jaccard similarity of at least `threshold`, in order.
 
     `same_figures`: only pairs whose words with a digit are the same. The texts may stream; what is held of them is
-    bounded by `memory_mb` (MiB), and more lies on disk meanwhile. Measured on planted copies (docs/clean.md). A
-    threshold under 0.5 would miss pairs and raises ValueError.
+    bounded by `memory_mb` (MiB), and more lies on disk meanwhile, in `folder` or the system's temporary one. Measured
+    on planted copies (docs/clean.md). A threshold under 0.5 would miss pairs and raises ValueError.
     """
     from luthier.prepare.minhash import Sketches
 
-    with Sketches(memory_mb=memory_mb) as sketches:
+    with Sketches(memory_mb=memory_mb, folder=folder) as sketches:
         sketches.add(texts)
         return [(pair.one, pair.other) for pair in sketches.pairs(threshold, same_figures=same_figures)]
 
 
-def near_between(texts: Sequence[str], others: Sequence[str], threshold: float, *, memory_mb: float = 512
-                 ) -> list[tuple[int, int, float]]:
+def near_between(texts: Iterable[str], others: Iterable[str], threshold: float, *, memory_mb: float = 512,
+                 folder: Path | None = None) -> list[tuple[int, int, float]]:
     """(i, j, Jaccard) of each text i with its nearest of `others`, where that is at least `threshold`."""
     from luthier.prepare.minhash import Sketches
 
     best: dict[int, tuple[float, int]] = {}
-    with Sketches(memory_mb=memory_mb) as sketches:
+    with Sketches(memory_mb=memory_mb, folder=folder) as sketches:
         sketches.add(others)
+        below = sketches.count
         sketches.add(texts)
-        for other, at, share in sketches.pairs(threshold, across=len(others)):
+        for other, at, share in sketches.pairs(threshold, across=below):
             if at not in best or (share, -other) > (best[at][0], -best[at][1]):
                 best[at] = (share, other)
-    return [(at - len(others), other, share) for at, (share, other) in sorted(best.items())]
+    return [(at - below, other, share) for at, (share, other) in sorted(best.items())]
 
 
 def _dropped(passage: Passage, reason: str, kept: Passage) -> Dropped:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from luthier.ingest.forgotten import REASON, Forgotten
 from luthier.models.sources import file_hash
 from luthier.prepare.text import normalise
+from luthier.shelf import Sink
 from luthier.types import Dropped, Example, digest
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -25,16 +26,12 @@ def row_digest(example: Example, root: Path) -> str:
     return digest("row", normalise(said) or said.strip(), normalise(example.target or ""))
 
 
-def drop_forgotten(made: Sequence[Example], forgotten: Forgotten, dropped: list[Dropped], *, root: Path
-                   ) -> list[Example]:
+def drop_forgotten(made: Iterable[Example], forgotten: Forgotten, dropped: Sink[Dropped], *, root: Path
+                   ) -> Iterator[Example]:
     """The rows that may be learned; the others are counted among the dropped, without their text."""
-    if not forgotten.rows:
-        return list(made)
-    kept = []
     for example in made:
-        if row_digest(example, root) in forgotten.rows:
+        if forgotten.rows and row_digest(example, root) in forgotten.rows:
             dropped.append(Dropped(item=example.origin.where or example.id, step=example.origin.step, reason=REASON,
                                    detail="labels/forgotten.jsonl names it"))
         else:
-            kept.append(example)
-    return kept
+            yield example

@@ -13,12 +13,13 @@ import binascii
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from luthier.index.rag import CONTROL_TOKEN, defuse
 from luthier.prepare.clean import INVISIBLE
+from luthier.shelf import Memory
 from luthier.spec import Spec
 from luthier.types import Document, Dropped, Example, Span
 
@@ -116,14 +117,17 @@ class Injection(Spec):
     allow: tuple[str, ...] = ()
     """Documents that may speak of such things, by path or pattern (`security/*`): they are not looked at."""
 
-    def judge(self, documents: Iterable[Document]) -> tuple[list[Document], list[dict[str, Any]], list[Dropped]]:
+    def judge(self, documents: Sequence[Document], memory: Memory | None = None
+              ) -> tuple[Sequence[Document], list[dict[str, Any]], list[Dropped]]:
         """(documents, findings, dropped spans). Documents keep the number of their spans: what is left out is empty.
 
         A finding has path, place, rule, strong, how (the way a text was hidden, or ""), excerpt and dropped.
         """
         if self.mode == "off":
-            return list(documents), [], []
-        kept, findings, dropped = [], [], []
+            return documents, [], []
+        kept = (memory or Memory()).documents()
+        findings: list[dict[str, Any]] = []
+        dropped: list[Dropped] = []
         for document in documents:
             if any(_matches(document.path, pattern) for pattern in self.allow):
                 kept.append(document)

@@ -7,8 +7,9 @@ held-out texts are kept out of training; every class must be trained on. All of 
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,31 +19,27 @@ from luthier.index.rag import Rag
 from luthier.ingest.forgotten import read_forgotten
 from luthier.models.sources import file_hash
 from luthier.prepare import label_repeats
-from luthier.prepare.base import OWN_SPLIT, TOGETHER, MakeContext, Prepare, no_split
-from luthier.prepare.decisions import apply_decisions
+from luthier.prepare.base import MakeContext, Prepare, no_split
+from luthier.prepare.decisions import decided_rows
 from luthier.prepare.decontaminate import drop_benchmarks
 from luthier.prepare.forgotten_rows import drop_forgotten
+from luthier.prepare.keys import key_of, shared
 from luthier.prepare.label_repeats import drop_repeats
+from luthier.prepare.label_split import assign, drop_leaks, group_of, same_words
 from luthier.prepare.labels import FILE, OUT_OF_SCOPE, file_of, labels_of, ordered
-from luthier.prepare.leak import find_leaks
 from luthier.prepare.privacy.report import texts_of, write_privacy
 from luthier.prepare.privacy.work import Guard
-from luthier.prepare.split import unit_interval
-from luthier.prepare.stratify import stratify
-from luthier.prepare.text import normalise, words
 from luthier.prepare.weak.apply import FILE as WEAK_FILE
 from luthier.prepare.weak.apply import label_rows
 from luthier.progress import Progress
 from luthier.queues import read_review, write_review
+from luthier.shelf import Memory, Sink, view
 from luthier.store import Artifact, Store, write_json
 from luthier.task import Task
-from luthier.types import Dropped, Example, Split, digest, write_jsonl
+from luthier.types import Dropped, Example, digest, write_jsonl
 
 VERSION = 4
 UNLABELLED = label_repeats.UNLABELLED
-LONG_RUN, LONG_NEAR = 16, 20
-"""Words from which on a text is compared by its 13-word runs, and by its likeness: two short customer questions that
-differ in a word are two questions; equal ones are always found."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 5
 _ORDER = {"train": 0, "validation": 1, "test": 2}
@@ -66,33 +63,44 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     """Fill the artifact's folder; returns its summary. Raises DataError where the rows cannot make a fair test."""
     from luthier.prepare.label_card import write_label_card
 
-    dropped: list[Dropped] = []
-    made, notes = _make(task, spec, store, root, progress, dropped)
+    memory = Memory(spec.memory_mb, folder)
+    dropped = memory.drops()
+    made, notes = _make(task, spec, store, root, progress, dropped, memory)
     read = len(made)
     forgotten = read_forgotten(root)
     if guard is not None:  # before decisions about rows, which name them by what is trained
-        made = guard.examples(drop_forgotten(made, forgotten, dropped, root=root), dropped)
-    decided = apply_decisions(made, root, dropped, id_of=lambda example: _named(example, content(example, root)).id)
-    given = {content(old, root): labels_of(old) for old, new in zip(made, decided) if old is not new}
-    made = drop_forgotten(decided, forgotten, dropped, root=root)
-    made = _usable(made, task, dropped)
-    keyed = [(example, content(example, root)) for example in made]
-    keyed, conflicts = drop_repeats(keyed, task, dropped)
-    examples = _assign([(_named(example, key), key) for example, key in keyed], spec, given)
-    examples = _unique_ids(examples)
-    examples = drop_leaks(examples, dropped)
-    examples = drop_benchmarks(examples, spec.decontaminate, root, dropped)
+        guard.records = memory.rows()
+        clean = memory.examples()
+        clean.extend(guard.examples(drop_forgotten(made, forgotten, dropped, root=root), dropped))
+        made = clean
+    said = _Content(root)
+    decided = decided_rows(made, root, dropped, id_of=lambda example: _named(example, said(example)).id)
+    given = {said(made[at]): labels_of(made[at]) for at in decided}
+    rows = memory.examples()
+    rows.extend(drop_forgotten((decided.get(at, example) for at, example in enumerate(made)), forgotten, dropped,
+                               root=root))
+    usable = _usable(rows, task, dropped)
+    keys = array("Q", (key_of(said(example)) for example in usable))
+    unlike, conflicts = drop_repeats(usable, keys, said, task, dropped)
+    named = memory.examples()
+    named.extend(_named(example, said(example)) for example in view(usable, unlike))
+    assigned = memory.examples()
+    assigned.extend(assign(named, spec, given, said))
+    examples = drop_leaks(_unique_ids(assigned, memory), dropped, memory)
+    examples = drop_benchmarks(examples, spec.decontaminate, root, dropped, memory)
     weak = label_rows(examples, task, spec.weak, store=store, root=root, validation=spec.split.validation,
                       progress=progress)
-    examples = drop_leaks(weak.examples, dropped) if weak.data.get("validation") else weak.examples
-    examples.sort(key=lambda example: (_ORDER[example.split], UNLABELLED in example.tags))  # stable: then as read
+    examples = drop_leaks(weak.examples, dropped, memory) if weak.data.get("validation") else weak.examples
+    order = bytes(2 * _ORDER[example.split] + (UNLABELLED in example.tags) for example in examples)
+    examples = view(examples, sorted(range(len(order)), key=order.__getitem__))  # stable: then as read
     outside = sum(OUT_OF_SCOPE in example.tags for example in examples)
-    labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
+    labelled = view(examples, (at for at, example in enumerate(examples)
+                               if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags))
     counts = Counter(example.split for example in labelled)
     _refuse_empty(counts, labelled, dropped, spec)
     labels = _labels(labelled, task, dropped)
 
-    dropped = guard.clean_drops(dropped) if guard is not None else dropped
+    drops = guard.clean_drops(dropped, memory) if guard is not None else dropped
     privacy = write_privacy(folder, guard, texts_of((), examples), progress)
     if weak.review:
         write_review(folder, [*(item for item in read_review(folder) if item.queue != "labels"), *weak.review])
@@ -100,7 +108,7 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
         write_json(folder / WEAK_FILE, weak.data)
     write_jsonl(folder / "passages.jsonl", [])
     write_jsonl(folder / "examples.jsonl", examples)
-    write_jsonl(folder / "dropped.jsonl", dropped)
+    write_jsonl(folder / "dropped.jsonl", drops)
     write_json(folder / FILE, {"labels": list(labels), "multi_label": task.multi_label})
     grouped = any(group_of(example) for example in labelled)
     write_json(folder / "splits.json", {
@@ -113,29 +121,29 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
         "test": counts["test"], "unlabelled": len(examples) - len(labelled) - outside, "out_of_scope": outside,
         "labels": len(labels), "personal_data": privacy.get("found", 0),
         **({"weak": weak.data["labelled"]} if weak.data else {}),
-        "dropped": len(dropped), "disjoint": "document" if grouped else "question", "language": task.language,
+        "dropped": len(drops), "disjoint": "document" if grouped else "question", "language": task.language,
         "test_hash": digest(*sorted(example.id for example in labelled if example.split == "test")),
     }
     unread = int(documents.summary.get("documents", 0)) if documents is not None else 0
-    write_label_card(folder, summary, task=task, labels=labels, examples=examples, dropped=dropped, notes=notes,
+    write_label_card(folder, summary, task=task, labels=labels, examples=examples, dropped=drops, notes=notes,
                      conflicts=conflicts, rows=read, unread_documents=unread, seed=spec.seed, root=root,
                      privacy=privacy, weak=weak.data)
     progress.say(f"  {len(labelled):,} labelled rows ({counts['train']:,} train, {counts['validation']:,} validation, "
                  f"{counts['test']:,} test), "
                  + (f"{len(labels):,} labels, " if labels else "") + f"{summary['unlabelled']:,} unlabelled, "
                  + (f"{outside:,} of none of the classes, " if outside else "") +
-                 f"{len(dropped):,} dropped", **{key: summary[key] for key in ("train", "validation", "test")})
+                 f"{len(drops):,} dropped", **{key: summary[key] for key in ("train", "validation", "test")})
     return summary
 
 
-def _make(task: Task, spec: Prepare, store: Store, root: Path, progress: Progress, dropped: list[Dropped]
-          ) -> tuple[list[Example], dict[str, dict[str, Any]]]:
-    made: list[Example] = []
+def _make(task: Task, spec: Prepare, store: Store, root: Path, progress: Progress, dropped: Sink[Dropped],
+          memory: Memory) -> tuple[Sequence[Example], dict[str, dict[str, Any]]]:
+    made = memory.examples()
     notes: dict[str, dict[str, Any]] = {}
     for number, maker in enumerate(spec.makers, 1):
         said: dict[str, Any] = {}
         context = MakeContext(documents=(), passages=(), task=task, split_of=no_split, seed=spec.seed, root=root,
-                              cache=store.cache("prepare"), progress=progress, rag=Rag(), examples=tuple(made),
+                              cache=store.cache("prepare"), progress=progress, rag=Rag(), examples=made[:],
                               notes=said, store=store)
         for found in maker.make(context):
             if isinstance(found, Dropped):
@@ -146,12 +154,12 @@ def _make(task: Task, spec: Prepare, store: Store, root: Path, progress: Progres
     return made, notes
 
 
-def _usable(made: Sequence[Example], task: Task, dropped: list[Dropped]) -> list[Example]:
+def _usable(made: Sequence[Example], task: Task, dropped: Sink[Dropped]) -> Sequence[Example]:
     """Rows whose labels the task can learn; a held-out row without a label measures nothing."""
-    kept: list[Example] = []
+    numbers = array("q")
     several = 0
     known = set(task.labels)
-    for example in made:
+    for at, example in enumerate(made):
         found = labels_of(example)
         unknown = [label for label in found if known and label not in known]
         reason, detail = "", ""
@@ -168,13 +176,29 @@ def _usable(made: Sequence[Example], task: Task, dropped: list[Dropped]) -> list
         if reason:
             dropped.append(_drop(example, reason, detail))
         else:
-            kept.append(example)
+            numbers.append(at)
+    kept = view(made, numbers)
     if several > sum(OUT_OF_SCOPE not in example.tags for example in kept):
         raise DataError(f"{several:,} of {len(made):,} rows have several labels; set task.multi_label: true")
     if known and not any(labels_of(example) for example in kept):
         raise DataError(f"no row has one of task.labels ({', '.join(task.labels[:8])}); the data holds: "
                         f"{', '.join(ordered(label for example in made for label in labels_of(example))[:8])}")
     return kept
+
+
+class _Content:
+    """`content` of the rows of one run; an image is read once."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._images: dict[str, str] = {}
+
+    def __call__(self, example: Example) -> str:
+        if not example.image:
+            return content(example, self._root)
+        if example.image not in self._images:
+            self._images[example.image] = content(example, self._root)
+        return self._images[example.image]
 
 
 def content(example: Example, root: Path) -> str:
@@ -187,13 +211,6 @@ def content(example: Example, root: Path) -> str:
     return "text\0" + same_words(example)
 
 
-def same_words(example: Example) -> str:
-    """What two texts share that say the same: the words, case and punctuation aside; of a text without words, itself.
-    Shared with the training contract."""
-    text = str(example.input)
-    return normalise(text) or text.strip()
-
-
 def _named(example: Example, key: str) -> Example:
     """An id from what the row says and the file it stands in: it changes with the row, not with the row's line."""
     spans = (f"{tag.start}-{tag.end}-{tag.label}" for tag in example.spans or ())
@@ -202,118 +219,27 @@ def _named(example: Example, key: str) -> Example:
                                       *example.negatives))
 
 
-def _unique_ids(examples: Sequence[Example]) -> list[Example]:
+def _unique_ids(examples: Sequence[Example], memory: Memory) -> Sequence[Example]:
     """The second of two equal rows (a repeat that the data keeps) gets another id."""
+    several = shared(array("Q", (key_of(example.id) for example in examples)))
+    if not several.any():
+        return examples
     seen: Counter[str] = Counter()
-    found = []
-    for example in examples:
-        seen[example.id] += 1
-        again = seen[example.id]
-        found.append(example if again == 1 else replace(example, id=digest("example", example.id, str(again))))
+    found = memory.examples()
+    for at, example in enumerate(examples):
+        if several[at]:
+            seen[example.id] += 1
+            if (again := seen[example.id]) > 1:
+                example = replace(example, id=digest("example", example.id, str(again)))
+        found.append(example)
     return found
 
 
-def group_of(example: Example) -> str:
-    """What must stay in one split with others; empty for a row by itself."""
-    group = example.groups.get(TOGETHER, "")
-    return group or (f"document={example.origin.documents[0]}" if example.origin.documents else "")
+def _drop(example: Example, reason: str, detail: str) -> Dropped:
+    return label_repeats.drop(example, reason, detail)
 
 
-def _assign(keyed: Sequence[tuple[Example, str]], spec: Prepare, given: Mapping[str, tuple[str, ...]]
-            ) -> list[Example]:
-    """The user's own split where the data gives one; the shares for the rest, by group and class.
-
-    A split that the data names nowhere (a file of train and one of test rows has no validation) gets its share of the
-    rows that name none or, where all name one, of the train rows. `given` are the labels that corrected rows had in the
-    data, by content: a correction does not move the split.
-    """
-    examples = [example for example, _ in keyed]
-    key_of = {id(example): key for example, key in keyed}
-    if spec.split.by == "document" and not all(group_of(example) for example in examples):
-        raise DataError("prepare.split.by is 'document', but some rows name no document or group; name the column as "
-                        "`group_by` of the maker, or set by: auto")
-    answered = [example for example in examples if UNLABELLED not in example.tags]
-    inside = [example for example in answered if OUT_OF_SCOPE not in example.tags]
-    own = {example.split for example in inside if OWN_SPLIT in example.tags}
-    open_rows = [example for example in inside if OWN_SPLIT not in example.tags]
-    if not open_rows:
-        open_rows = [example for example in inside if example.split == "train"]
-    shares: dict[Split, float] = {"test": spec.split.test, "validation": spec.split.validation}
-    shares = {split: share for split, share in shares.items() if share > 0 and split not in own}
-    shares["train"] = 1 - sum(shares.values())
-    of_group = {group: example.split for example in answered  # a group whose split the data names stays whole
-                if OWN_SPLIT in example.tags and example.split != "train" and (group := group_of(example))}
-    units: dict[str, list[str]] = defaultdict(list)
-    unit_of: dict[int, str] = {}
-    for example in open_rows:
-        unit = group_of(example) or f"row={key_of[id(example)]}"
-        if unit not in of_group:
-            unit_of[id(example)] = unit
-            units[unit] += given.get(key_of[id(example)], labels_of(example)) or ("",)
-    found = stratify(units, shares, seed=spec.seed)
-    for example in answered:
-        if OUT_OF_SCOPE in example.tags and OWN_SPLIT not in example.tags:
-            unit = unit_of[id(example)] = group_of(example) or f"row={key_of[id(example)]}"
-            found.setdefault(unit, _held_split(unit, spec))
-    result = []
-    for example in examples:
-        split = found.get(unit_of.get(id(example), ""), example.split)
-        if UNLABELLED not in example.tags and OWN_SPLIT not in example.tags:
-            split = of_group.get(group_of(example), split)
-        result.append(replace(example, split=split))
-    return result
-
-
-def _held_split(unit: str, spec: Prepare) -> Split:
-    """Validation or test, in the proportion of their shares: in train, a row of none of the classes would be of no
-    use."""
-    held = spec.split.test + spec.split.validation
-    return "validation" if held and unit_interval(unit, spec.seed) >= spec.split.test / held else "test"
-
-
-def drop_leaks(examples: Sequence[Example], dropped: list[Dropped]) -> list[Example]:
-    """Remove train (and unlabelled) rows that nearly repeat validation or test texts, or share a group with them, then
-    validation rows that do so with the test."""
-    kept = list(examples)
-    for held_split, checked in (("test", ("train", "validation")), ("validation", ("train",))):
-        held = [example for example in kept if example.split == held_split]
-        groups = {group: example.id for example in held if (group := group_of(example))}
-        rows = [(at, example) for at, example in enumerate(kept) if example.split in checked]
-        gone: dict[int, Dropped] = {}
-        for at, example in rows:
-            if (group := group_of(example)) in groups:
-                gone[at] = _drop(example, "leak-group", f"{group} is in {held_split}, too ({groups[group]})")
-        said = {same_words(example): example for example in held if not example.image}
-        for at, example in rows:  # tagged texts that differ in case only are two rows, but not across splits
-            if not example.image and (other := said.get(same_words(example))) is not None:
-                gone.setdefault(at, _drop(example, "leak-same", f"the same words as {held_split} text {other.id} "
-                                                                f"({other.origin.where})"))
-        for at, other, share, reason in near_repeats(rows, held):
-            gone.setdefault(at, _drop(kept[at], reason, f"{share:.0%} of it is {held_split} text {other.id} "
-                                                        f"({other.origin.where})"))
-        dropped.extend(gone[at] for at in sorted(gone))
-        kept = [example for at, example in enumerate(kept) if at not in gone]
-    return kept
-
-
-def near_repeats(rows: Sequence[tuple[int, Example]], held: Sequence[Example]
-                 ) -> Iterator[tuple[int, Example, float, str]]:
-    """(number, the held-out row, share, reason) of each of the numbered rows whose longer text repeats a held-out one.
-
-    Shared with the training contract, so that both judge alike.
-    """
-    texts = [(at, text) for at, example in rows if len(words(text := str(example.input))) >= LONG_RUN]
-    others = [(example, text) for example in held if len(words(text := str(example.input))) >= LONG_RUN]
-    if not texts or not others:
-        return
-    for leak in find_leaks([text for _, text in texts], [text for _, text in others]):
-        at, text = texts[leak.item]
-        if leak.reason == "leak-near" and len(words(text)) < LONG_NEAR:
-            continue
-        yield at, others[leak.held][0], leak.share, leak.reason
-
-
-def _refuse_empty(counts: Mapping[str, int], labelled: Sequence[Example], dropped: Sequence[Dropped], spec: Prepare
+def _refuse_empty(counts: Mapping[str, int], labelled: Sequence[Example], dropped: Iterable[Dropped], spec: Prepare
                   ) -> None:
     if counts["train"] and counts["test"]:
         return
@@ -328,7 +254,7 @@ def _refuse_empty(counts: Mapping[str, int], labelled: Sequence[Example], droppe
                     "test.csv, belong to it unless the maker's `split` says otherwise")
 
 
-def _labels(labelled: Sequence[Example], task: Task, dropped: Sequence[Dropped]) -> tuple[str, ...]:
+def _labels(labelled: Sequence[Example], task: Task, dropped: Iterable[Dropped]) -> tuple[str, ...]:
     """The classes in the order of the outputs. DataError names every class that is tested but never trained on, with
     its rows, and every class of `task.labels` that no train row has."""
     if task.type == "embed":
@@ -355,7 +281,3 @@ def _labels(labelled: Sequence[Example], task: Task, dropped: Sequence[Dropped])
         raise DataError(f"all train rows have the same label ({', '.join(labels) or 'none'}); at least two classes are "
                         "needed to learn to tell them apart")
     return tuple(labels)
-
-
-def _drop(example: Example, reason: str, detail: str) -> Dropped:
-    return label_repeats.drop(example, reason, detail)

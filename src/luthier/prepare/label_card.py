@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,74 +47,103 @@ def label_card_data(summary: Mapping[str, Any], *, task: Task, labels: Sequence[
                     privacy: Mapping[str, Any] | None = None, weak: Mapping[str, Any] | None = None
                     ) -> dict[str, Any]:
     """Every figure of the card as JSON-ready data."""
-    outside = Counter(example.split for example in examples if OUT_OF_SCOPE in example.tags)
-    labelled = [example for example in examples if UNLABELLED not in example.tags and OUT_OF_SCOPE not in example.tags]
+    seen = _Seen(task, labels, seed)
+    for at, example in enumerate(examples):
+        seen.take(at, example)
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for drop in dropped:
         reasons[drop.step][drop.reason] += 1
-    made = Counter(example.origin.step for example in examples)
+    drops: Counter[str] = Counter()
+    for inside in reasons.values():
+        drops.update(inside)
     data: dict[str, Any] = {
         "summary": dict(summary), "task": task.type, "multi_label": task.multi_label, "rows": rows,
-        "classes": _classes(labelled, labels), "out_of_scope": {split: outside[split] for split in SPLITS},
-        "makers": [{"maker": name, "kept": made[name.split(" ")[0]], "dropped": dict(reasons[name.split(" ")[0]]),
+        "classes": seen.classes(), "out_of_scope": {split: seen.outside[split] for split in SPLITS},
+        "makers": [{"maker": name, "kept": seen.made[name.split(" ")[0]], "dropped": dict(reasons[name.split(" ")[0]]),
                     "notes": {key: value for key, value in said_by.items() if not isinstance(value, dict)}}
                    for name, said_by in notes.items()],
-        "drops": dict(Counter(drop.reason for drop in dropped).most_common()),
-        "lengths": _lengths(labelled, task),
+        "drops": dict(drops.most_common()),
+        "lengths": {name: _histogram(values, unit) for (name, unit), values in seen.lengths.items()},
         "conflicts": [dict(conflict) for conflict in conflicts[:_CONFLICTS]], "conflict_count": len(conflicts),
-        "samples": _samples(labelled, labels, seed),
+        "samples": _samples(examples, seen),
         "dropped_samples": _dropped_samples(dropped), "privacy": dict(privacy or {}),
         "weak": dict(weak or {}),
     }
-    data["warnings"] = [*warnings(data, labelled, unread_documents), *privacy_warnings(data["privacy"]),
+    data["warnings"] = [*warnings(data, unread_documents, grouped=seen.grouped), *privacy_warnings(data["privacy"]),
                         *data["weak"].get("warnings", ())]
     return data
 
 
-def _classes(labelled: Sequence[Example], labels: Sequence[str]) -> list[dict[str, Any]]:
-    counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
-    for example in labelled:
+class _Seen:
+    """What the card counts, of one row after the other: there may be more of them than memory holds."""
+
+    def __init__(self, task: Task, labels: Sequence[str], seed: int):
+        self._task, self._seed = task, seed
+        self._labels = labels
+        self._counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
+        self.made: Counter[str] = Counter()
+        self.outside: Counter[str] = Counter()
+        self.grouped = False
+        """Some rows say what they belong to."""
+        self.images = False
+        self.lengths: dict[tuple[str, str], array[int]] = {}
+        """By name and unit."""
+        self.samples: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
+        """By class: the rows with the least hash, with their numbers."""
+
+    def take(self, at: int, example: Example) -> None:
+        self.made[example.origin.step] += 1
+        if OUT_OF_SCOPE in example.tags:
+            self.outside[example.split] += 1
+        if UNLABELLED in example.tags or OUT_OF_SCOPE in example.tags:
+            return
         found = labels_of(example) if example.spans is None else tuple(tag.label for tag in example.spans)
         for label in found:
-            counts.setdefault(label, Counter())[example.split] += 1
-    total = sum(sum(count.values()) for count in counts.values()) or 1
-    return [{"label": label, **{split: count[split] for split in SPLITS}, "count": sum(count.values()),
-             "share": sum(count.values()) / total} for label, count in counts.items()]
+            self._counts.setdefault(label, Counter())[example.split] += 1
+        self.grouped = self.grouped or bool(example.groups.get("together") or example.origin.documents)
+        self.images = self.images or bool(example.image)
+        place = hashlib.sha256(f"card\0{self._seed}\0{example.id}".encode()).digest()
+        inside = self.samples[(labels_of(example) or ("",))[0]]
+        inside.append((place, at))
+        if len(inside) >= 4 * _SAMPLES:
+            inside[:] = sorted(inside)[:_SAMPLES]
+        task = self._task
+        if task.type != "image":
+            self._length("queries" if task.type == "embed" else "texts", "words", len(str(example.input).split()))
+            if task.type == "embed":
+                self._length("matching texts", "words", len((example.target or "").split()))
+            if task.multi_label:
+                self._length("labels a row", "labels", len(example.labels or ()))
+            if task.type == "tag":
+                self._length("tags a row", "tags", len(example.spans or ()))
+
+    def _length(self, name: str, unit: str, value: int) -> None:
+        self.lengths.setdefault((name, unit), array("q")).append(value)
+
+    def classes(self) -> list[dict[str, Any]]:
+        total = sum(sum(count.values()) for count in self._counts.values()) or 1
+        return [{"label": label, **{split: count[split] for split in SPLITS}, "count": sum(count.values()),
+                 "share": sum(count.values()) / total} for label, count in self._counts.items()]
+
+    def chosen(self) -> list[tuple[str, int]]:
+        """(class, number) of up to three rows of a class, fewer where there are many; a hash decides which."""
+        each = max(1, min(8 if self.images else 3 if self._labels else 12, _SAMPLES // max(1, len(self._labels))))
+        rows = [(place, at, label) for label, inside in self.samples.items() for place, at in sorted(inside)[:each]]
+        return [(label, at) for _, at, label in sorted(rows)[:_SAMPLES]]
 
 
-def _lengths(labelled: Sequence[Example], task: Task) -> dict[str, Any]:
-    if task.type == "image":
-        return {}
-    texts = {"queries" if task.type == "embed" else "texts": [len(str(one.input).split()) for one in labelled]}
-    if task.type == "embed":
-        texts["matching texts"] = [len((one.target or "").split()) for one in labelled]
-    found = {name: _histogram(values, "words") for name, values in texts.items()}
-    if task.multi_label:
-        found["labels a row"] = _histogram([len(one.labels or ()) for one in labelled], "labels")
-    if task.type == "tag":
-        found["tags a row"] = _histogram([len(one.spans or ()) for one in labelled], "tags")
-    return found
-
-
-def _samples(labelled: Sequence[Example], labels: Sequence[str], seed: int) -> list[dict[str, Any]]:
-    """Up to three rows of a class, fewer where there are many classes; which ones is decided by a hash."""
-    order = sorted(labelled, key=lambda one: hashlib.sha256(f"card\0{seed}\0{one.id}".encode()).digest())
-    each = max(1, min(8 if any(example.image for example in labelled) else 3 if labels else 12,
-                      _SAMPLES // max(1, len(labels))))
-    shown: Counter[str] = Counter()
+def _samples(examples: Sequence[Example], seen: _Seen) -> list[dict[str, Any]]:
     found = []
-    for example in order:
-        label = (labels_of(example) or ("",))[0]
-        if shown[label] < each and len(found) < _SAMPLES:
-            shown[label] += 1
-            found.append({"label": said(example).replace("'", ""), "first": label, "split": example.split,
-                          "image": example.image, "text": str(example.input)[:600],
-                          "target": (example.target or "")[:400], "source": example.origin.where,
-                          "spans": [[tag.start, tag.end, tag.label] for tag in example.spans or ()]})
+    for label, at in seen.chosen():
+        example = examples[at]
+        found.append({"label": said(example).replace("'", ""), "first": label, "split": example.split,
+                      "image": example.image, "text": str(example.input)[:600],
+                      "target": (example.target or "")[:400], "source": example.origin.where,
+                      "spans": [[tag.start, tag.end, tag.label] for tag in example.spans or ()]})
     return sorted(found, key=lambda row: row["first"])
 
 
-def warnings(data: Mapping[str, Any], labelled: Sequence[Example], unread_documents: int) -> list[str]:
+def warnings(data: Mapping[str, Any], unread_documents: int, *, grouped: bool) -> list[str]:
     """What a careful person would point out, most serious first."""
     found: list[str] = []
     summary, classes = data["summary"], data["classes"]
@@ -161,7 +191,7 @@ def warnings(data: Mapping[str, Any], labelled: Sequence[Example], unread_docume
     if unread_documents:
         found.append(f"{unread_documents:,} documents of ingest.sources were not used: a labelled task learns from the "
                      "data its makers name.")
-    if not any(example.groups.get("together") or example.origin.documents for example in labelled):
+    if not grouped:
         found.append("The rows name no document, customer or other group. If several rows come from one source, name "
                      "its column as group_by of the maker: otherwise the test may be easier than real use.")
     return found

@@ -45,8 +45,11 @@ def glance(task: Task, spec: Prepare, *, store: Store, root: Path, most: int = M
         seen += [row for row in found if isinstance(row, Example)]
         if bad:
             where = str(getattr(maker, "path", maker.kind))
-            notes.append(f"{len(bad):,} of the first {len(found):,} rows of {where} would be left out, such as "
-                         f"{bad[0].item}: {bad[0].reason}: {bad[0].detail}")
+            strict = getattr(maker, "strict", False)
+            (problems if strict else notes).append(
+                f"{len(bad):,} of the first {len(found):,} rows of {where} "
+                f"{'are bad, and strict stops at them' if strict else 'would be left out'}, such as "
+                f"{bad[0].item}: {bad[0].reason}: {bad[0].detail}")
     if whole and not problems:
         if not any(row.labelled for row in seen):
             problems.append("no row has an answer to learn from; name the column of the answers in prepare.makers, or "

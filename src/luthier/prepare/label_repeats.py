@@ -7,46 +7,51 @@ go; among train rows a strict majority decides, and without one none of them can
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from luthier.prepare.base import OWN_SPLIT
+from luthier.prepare.keys import shared
+from luthier.shelf import Sink
 from luthier.task import Task
 from luthier.types import Dropped, Example
 
 UNLABELLED = "unlabelled"
 _RANK = {"test": 2, "validation": 1, "train": 0}
 
-Keyed = tuple[Example, str]
 
+def drop_repeats(rows: Sequence[Example], keys: array[int], content: Callable[[Example], str], task: Task,
+                 dropped: Sink[Dropped]) -> tuple[list[int], list[dict[str, Any]]]:
+    """(numbers of the rows that stay, in their order; the conflicts found, for the card).
 
-def drop_repeats(keyed: Sequence[Keyed], task: Task, dropped: list[Dropped]
-                 ) -> tuple[list[Keyed], list[dict[str, Any]]]:
-    """(rows that stay, in their order; the conflicts found, for the card).
-
-    `keyed` pairs each row with what makes two rows the same. For `embed` a query may have several answers, so only the
-    same pair is a repeat there, and a query of the test is kept out of training.
+    `content` gives what makes two rows the same, `keys` the `key_of` of it for every row. For `embed` a query may have
+    several answers, so only the same pair is a repeat there, and a query of the test is kept out of training.
     """
-    groups: dict[str, list[Example]] = {}
-    for example, key in keyed:
-        groups.setdefault(key, []).append(example)
+    groups: dict[str, list[int]] = {}
+    for at in np.flatnonzero(shared(keys)).tolist():
+        groups.setdefault(content(rows[at]), []).append(at)
     gone: set[int] = set()
     conflicts: list[dict[str, Any]] = []
-    for inside in groups.values():
-        if len(inside) == 1:
+    for numbers in groups.values():
+        if len(numbers) == 1:
             continue
+        inside = [rows[at] for at in numbers]
+        number = {id(example): at for example, at in zip(inside, numbers)}
         lost = _embed(inside) if task.type == "embed" else _one(inside)
         for example, reason, other in lost:
-            gone.add(id(example))
+            gone.add(number[id(example)])
             dropped.append(drop(example, reason, f"the same text as {other.origin.where}"
                                 + (f", which is labelled {said(other)}, not {said(example)}"
                                    if reason == "conflicting-label" else "")))
         if any(reason == "conflicting-label" for _, reason, _ in lost):
             conflicts.append({"text": str(inside[0].input)[:300] or inside[0].image,
                               "rows": [{"where": one.origin.where, "label": said(one), "split": _side(one),
-                                        "kept": id(one) not in gone} for one in inside[:8]]})
-    return [(example, key) for example, key in keyed if id(example) not in gone], conflicts
+                                        "kept": number[id(one)] not in gone} for one in inside[:8]]})
+    return [at for at in range(len(rows)) if at not in gone], conflicts
 
 
 def _one(inside: Sequence[Example]) -> list[tuple[Example, str, Example]]:

@@ -4,13 +4,15 @@ the package. Only that model is used, so nothing is downloaded.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from luthier.errors import need
+from luthier.shelf import Memory, Sink, view
 from luthier.types import Document, Dropped, Example, Passage
 
 KEY = "language"
@@ -37,14 +39,12 @@ def _detector() -> Any:
     return library.LangDetector(library.LangDetectConfig(model="lite", max_input_length=_READ))
 
 
-def mark(documents: Sequence[Document]) -> list[Document]:
+def mark(documents: Iterable[Document]) -> Iterator[Document]:
     """The documents with their language in `meta`, unless they declare one themselves."""
-    found = []
     for document in documents:
         own = str(document.meta.get(KEY) or "").strip().casefold().replace("_", "-").partition("-")[0]
         language = own if 2 <= len(own) <= 3 and own.isalpha() else detect(_middle(document.text))[0]
-        found.append(replace(document, meta={**document.meta, KEY: language}) if language else document)
-    return found
+        yield replace(document, meta={**document.meta, KEY: language}) if language else document
 
 
 def _middle(text: str) -> str:
@@ -53,36 +53,37 @@ def _middle(text: str) -> str:
     return text[begin : begin + _READ]
 
 
-def keep(passages: Sequence[Passage], languages: Sequence[str], of_document: dict[str, str], dropped: list[Dropped]
-         ) -> list[Passage]:
+def keep(passages: Sequence[Passage], languages: Sequence[str], of_document: dict[str, str], dropped: Sink[Dropped]
+         ) -> Sequence[Passage]:
     """The passages in one of `languages`; short and doubtful ones go as their document does."""
     wanted = {language.casefold() for language in languages}
-    kept = []
-    for passage in passages:
+    kept = array("q")
+    for at, passage in enumerate(passages):
         language = of_document.get(passage.document, "")
         if len(passage.text.split()) >= LEAST_WORDS:
             found, score = detect(passage.text)
             if score >= SURE:
                 language = found
         if not language or language in wanted:
-            kept.append(passage)
+            kept.append(at)
         else:
             dropped.append(Dropped(item=passage.id, step=KEY, reason=KEY, text=passage.text[:300],
                                    detail=f"{passage.citation}: in '{language}', not {' or '.join(sorted(wanted))}"))
-    return kept
+    return view(passages, kept)
 
 
-def counts(documents: Sequence[Document]) -> dict[str, int]:
+def counts(documents: Iterable[Document]) -> dict[str, int]:
     """Language → documents, the commonest first."""
     return dict(Counter(str(document.meta.get(KEY) or "unknown") for document in documents).most_common())
 
 
-def with_groups(examples: Sequence[Example], documents: Sequence[Document]) -> list[Example]:
+def with_groups(examples: Sequence[Example], documents: Iterable[Document], memory: Memory | None = None
+                ) -> Sequence[Example]:
     """In a project of several languages, each example with the language of its document among its groups."""
     of_document = {document.id: str(document.meta.get(KEY) or "") for document in documents}
     if len({language for language in of_document.values() if language}) < 2:
-        return list(examples)
-    found = []
+        return examples
+    found = (memory or Memory()).examples()
     for example in examples:
         language = next((of_document[id] for id in example.origin.documents if of_document.get(id)), "")
         found.append(replace(example, groups={**example.groups, KEY: language})

@@ -7,13 +7,16 @@ al. 2020, appendix C), which drops at the first shared run; a share spares texts
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from luthier.index.rag import bare_question
-from luthier.prepare.text import words
+from luthier.prepare.shingle import batches, long_runs
+from luthier.shelf import Memory
 from luthier.types import Example
 
 RUN = 13
@@ -34,31 +37,81 @@ class Leak(NamedTuple):
     """`leak-runs` or `leak-near`."""
 
 
-def find_leaks(texts: Sequence[str], held: Sequence[str]) -> list[Leak]:
-    """The worst leak of each of `texts` that has one, by item number."""
+def find_leaks(texts: Iterable[str], held: Iterable[str], memory: Memory | None = None) -> list[Leak]:
+    """The worst leak of each of `texts` that has one, by item number.
+
+    Both are gone through more than once and may lie on disk; what is kept of them meanwhile is bounded by `memory`.
+    """
     from luthier.prepare.dedupe import near_between
 
+    memory = memory or Memory()
     found: dict[int, Leak] = {}
-    index: dict[int, list[int]] = {}
-    sizes = []
-    for at, text in enumerate(held):
-        runs = _runs(text)
-        sizes.append(len(runs))
-        for run in runs:
-            index.setdefault(run, []).append(at)
-    for at, text in enumerate(texts):
-        runs = _runs(text)
-        shared: Counter[int] = Counter()
-        for run in runs:
-            shared.update(index.get(run, ()))
-        for other, count in sorted(shared.items()):
-            share = count / min(len(runs), sizes[other])
-            if count >= LEAST and share >= SHARE and (at not in found or share > found[at].share):
-                found[at] = Leak(at, other, share, "leak-runs")
-    for at, other, share in near_between(texts, held, NEAR):
+    for block in _blocks(held, int(memory.mb * 2**20)):
+        _same_runs(texts, block, found)
+    for at, other, share in near_between(texts, held, NEAR, memory_mb=memory.mb, folder=memory.folder):
         if at not in found:
             found[at] = Leak(at, other, share, "leak-near")
     return [found[at] for at in sorted(found)]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The runs of some held-out texts, sorted."""
+
+    runs: np.ndarray
+    """uint64."""
+    text: np.ndarray
+    """uint32: which of the block's texts holds each."""
+    first: int
+    """Number of the block's first text."""
+    sizes: np.ndarray
+    """By text: how many runs it has."""
+
+
+def _blocks(held: Iterable[str], bound: int) -> Iterator[_Block]:
+    """The held-out texts in blocks whose runs take at most about `bound` bytes while they are sorted."""
+    runs: list[np.ndarray] = []
+    sizes: list[np.ndarray] = []
+    first = count = bytes = 0
+    for batch in batches(held):
+        found, offsets = long_runs(batch, RUN)
+        runs.append(found)
+        sizes.append(np.diff(offsets))
+        count, bytes = count + len(batch), bytes + 32 * len(found)
+        if bytes > bound:
+            yield _block(runs, sizes, first)
+            runs, sizes, first, bytes = [], [], count, 0
+    if bytes:
+        yield _block(runs, sizes, first)
+
+
+def _block(runs: list[np.ndarray], sizes: list[np.ndarray], first: int) -> _Block:
+    flat, size = np.concatenate(runs), np.concatenate(sizes)
+    order = np.argsort(flat, kind="stable")
+    text = np.repeat(np.arange(len(size), dtype=np.uint32), size)
+    return _Block(flat[order], text[order], first, size)
+
+
+def _same_runs(texts: Iterable[str], block: _Block, found: dict[int, Leak]) -> None:
+    at = 0
+    for batch in batches(texts):
+        runs, offsets = long_runs(batch, RUN)
+        place = np.searchsorted(block.runs, runs)
+        hit = block.runs[np.minimum(place, len(block.runs) - 1)] == runs
+        hits = np.concatenate(([0], np.cumsum(hit)))
+        number = hits[offsets[1:]] - hits[offsets[:-1]]
+        for text in np.flatnonzero(number >= LEAST).tolist():
+            begin, end = int(offsets[text]), int(offsets[text + 1])
+            mine = runs[begin:end][hit[begin:end]]
+            shared: Counter[int] = Counter()
+            for low, high in zip(np.searchsorted(block.runs, mine, "left"), np.searchsorted(block.runs, mine, "right")):
+                shared.update(block.text[low:high].tolist())
+            for other, count in sorted(shared.items()):
+                share = count / min(end - begin, int(block.sizes[other]))
+                item = at + text
+                if count >= LEAST and share >= SHARE and (item not in found or share > found[item].share):
+                    found[item] = Leak(item, block.first + other, share, "leak-runs")
+        at += len(batch)
 
 
 def trained_texts(example: Example) -> list[str]:
@@ -73,12 +126,3 @@ def trained_texts(example: Example) -> list[str]:
     turns = [message.content for message in example.input if message.role != "system"]
     return [pair, *turns]
 
-
-def _runs(text: str) -> set[int]:
-    """Hashes of the distinct 13-word runs; none for a shorter text."""
-    tokens = words(text)
-    return {
-        int.from_bytes(hashlib.blake2b(" ".join(tokens[at : at + RUN]).encode("utf-8", "surrogatepass"),
-                                       digest_size=8).digest(), "big")
-        for at in range(len(tokens) - RUN + 1)
-    }

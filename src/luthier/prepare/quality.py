@@ -7,6 +7,7 @@ The score is 1 less what each finding costs. The default bound drops only what n
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from luthier.prepare.text import words
+from luthier.shelf import Sink, view
 from luthier.spec import Spec
 from luthier.types import Dropped, Passage
 
@@ -27,6 +29,7 @@ _ENDS = re.compile(r"[.!?:;…。！？)\]\"'”’»|`]\s*$")
 _ODD = re.compile(r"[^\w\s.,;:!?'\"()\[\]{}/%&@+=*<>|#$€£§°„“”‘’»«–—•·…-]")
 _VOWEL = re.compile(r"[aeiouyäöüáàâéèêíìîóòôúùûæøåœ]", re.IGNORECASE)
 _LATIN = re.compile(r"^[A-Za-zÀ-ÿ]+$")
+_WORST, _LISTED = 5, 200
 
 
 class Judged(NamedTuple):
@@ -52,31 +55,36 @@ class Quality(Spec):
         """The score of a text and the findings that lower it."""
         return judge(text) if len(text.split()) >= self.min_words else Judged(1.0, ())
 
-    def keep(self, passages: Sequence[Passage], dropped: list[Dropped]) -> tuple[list[Passage], dict[str, Any]]:
+    def keep(self, passages: Sequence[Passage], dropped: Sink[Dropped]) -> tuple[Sequence[Passage], dict[str, Any]]:
         """(the passages that are good enough, the figures for the data card)."""
-        kept, scores, found = [], [], Counter()
+        kept, scores, found = array("q"), array("d"), Counter()
         worst: list[tuple[float, Passage, Judged]] = []
-        for passage in passages:
+        for at, passage in enumerate(passages):
             judged = self.judge(passage.text)
             scores.append(judged.score)
             found.update(judged.reasons)
             if judged.reasons:
                 worst.append((judged.score, passage, judged))
+                if len(worst) > _LISTED:
+                    worst = _least(worst)[:_WORST]
             if judged.score < self.min_score:
                 dropped.append(Dropped(
                     item=passage.id, step="quality", reason="quality", text=passage.text[:300],
                     detail=f"{passage.citation}: score {judged.score:.2f}: {', '.join(judged.reasons)}"))
             else:
-                kept.append(passage)
-        worst.sort(key=lambda row: (row[0], row[1].path, row[1].spans))
-        return kept, {
+                kept.append(at)
+        return view(passages, kept), {
             "n": len(scores), "min_score": self.min_score, "dropped": len(passages) - len(kept),
             "bins": [sum(low <= min(score, 0.999) * 10 < low + 1 for score in scores) for low in range(10)],
             "reasons": dict(found.most_common()),
             "worst": [{"score": round(score, 2), "where": passage.citation, "reasons": list(judged.reasons),
                        "text": passage.text[:300], "dropped": score < self.min_score}
-                      for score, passage, judged in worst[:5]],
+                      for score, passage, judged in _least(worst)[:_WORST]],
         }
+
+
+def _least(rows: list[tuple[float, Passage, Judged]]) -> list[tuple[float, Passage, Judged]]:
+    return sorted(rows, key=lambda row: (row[0], row[1].path, row[1].spans))
 
 
 def judge(text: str) -> Judged:

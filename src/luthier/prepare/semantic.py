@@ -17,6 +17,7 @@ from luthier.prepare.dedupe import figures_of
 from luthier.prepare.text import normalise
 from luthier.progress import Progress
 from luthier.queues import Decided, ReviewItem, decided_hash, latest, read_decided
+from luthier.shelf import Sink, view
 from luthier.spec import Spec
 from luthier.store import Cache
 from luthier.types import Dropped, Passage, digest
@@ -52,10 +53,10 @@ class Semantic(Spec):
         return {"duplicates": decided_hash(root, QUEUE), "encoder": files.fingerprint}
 
     def merge(self, passages: Sequence[Passage], *, root: Path, cache: Cache, progress: Progress,
-              dropped: list[Dropped]) -> tuple[list[Passage], list[ReviewItem]]:
+              dropped: Sink[Dropped]) -> tuple[Sequence[Passage], list[ReviewItem]]:
         """(passages without those that a person called the same as an earlier one, what to ask about)."""
         if self.mode == "off" or len(passages) < 2:
-            return list(passages), []
+            return passages, []
         from luthier.index.embed import Encoder
 
         vectors = Encoder(self.encoder, root=root, cache=cache).encode(
@@ -85,7 +86,7 @@ class Semantic(Spec):
                 item=passages[at].id, step="semantic", reason="same-meaning", text=passages[at].text[:300],
                 detail=f"{passages[at].citation} says what {passages[one].id} ({passages[one].citation}) says: "
                        f"{decided.by or 'a person'} decided ({decided.source})"))
-        return [passage for at, passage in enumerate(passages) if at not in gone], asked[: self.most]
+        return view(passages, (at for at in range(len(passages)) if at not in gone)), asked[: self.most]
 
 
 def verdict(decided: Decided | None) -> str:

@@ -52,8 +52,62 @@ def batches(texts: Iterable[str], *, most: int = BATCH_TEXTS) -> Iterator[list[s
         yield batch
 
 
+@dataclass(frozen=True)
+class _Words:
+    """The words of a batch of texts, one after the other."""
+
+    hash: np.ndarray
+    """uint64: equal for equal words."""
+    begin: np.ndarray
+    end: np.ndarray
+    """Their places among the bytes of the batch."""
+    data: np.ndarray
+    """uint8: the bytes."""
+    of_text: np.ndarray
+    """Number of each word's text."""
+    first: np.ndarray
+    last: np.ndarray
+    """By text: its first word and one past its last."""
+
+
 def runs_of(texts: Sequence[str]) -> Runs:
     """The runs of up to 65,535 texts. A text of one or two words is one run; one without words has none."""
+    found = _words(texts)
+    count, word, of_text = len(texts), found.hash, found.of_text
+    after = found.last[of_text]  # one past the last word of the word's text
+    at = np.arange(len(word))
+    starts = (at + RUN <= after) | ((at == found.first[of_text]) & (after - at < RUN))
+    at, after, text = at[starts], after[starts], of_text[starts]
+    padded = np.append(word, np.zeros(RUN - 1, np.uint64))
+    mixed = word[at] * _FACTORS[0]
+    for step in range(1, RUN):
+        mixed += np.where(at + step < after, padded[at + step], np.uint64(step)) * _FACTORS[step]
+    mixed = _scramble(mixed)
+    keys = distinct((text.astype(np.uint64) << np.uint64(32)) | (mixed >> np.uint64(32)))
+    offsets = np.searchsorted(keys, np.arange(count + 1, dtype=np.uint64) << np.uint64(32))
+    return Runs(keys.astype(np.uint32), offsets.astype(np.int64), _figures(found, count))
+
+
+def long_runs(texts: Sequence[str], run: int) -> tuple[np.ndarray, np.ndarray]:
+    """(uint64 hashes of the distinct runs of `run` words, sorted within each text; int64 offsets [texts + 1]).
+
+    A text of fewer words has none. 64 bits, for these are looked up among those of all texts.
+    """
+    found = _words(texts)
+    at = np.arange(len(found.hash))
+    at = at[at + run <= found.last[found.of_text]] if len(at) else at
+    mixed = np.zeros(len(at), np.uint64)
+    for step in range(run):  # after each word the sum is scrambled, so the order of the words counts
+        mixed = _scramble(mixed + found.hash[at + step])
+    text = found.of_text[at]
+    order = np.lexsort((mixed, text))
+    mixed, text = mixed[order], text[order]
+    new = np.ones(len(mixed), bool)
+    new[1:] = (mixed[1:] != mixed[:-1]) | (text[1:] != text[:-1])
+    return mixed[new], np.searchsorted(text[new], np.arange(len(texts) + 1)).astype(np.int64)
+
+
+def _words(texts: Sequence[str]) -> _Words:
     parts = [_comparable(text) for text in texts]
     ends = np.cumsum([len(part) + 1 for part in parts], dtype=np.int64) if parts else np.zeros(0, np.int64)
     data = np.frombuffer(b"\n".join(parts) + b"\n", dtype=np.uint8)
@@ -63,23 +117,10 @@ def runs_of(texts: Sequence[str]) -> Runs:
     if len(data) and is_word[0]:
         edge = np.concatenate(([0], edge))
     begin, end = edge[::2], edge[1::2]
-    count = len(texts)
-    first = np.searchsorted(begin, np.concatenate(([0], ends[:-1]))) if count else np.zeros(0, np.int64)
-    last = np.append(first[1:], len(begin)) if count else first
-    word = _word_hashes(value, begin, end)
-    of_text = np.repeat(np.arange(count), last - first)
-    after = last[of_text]  # one past the last word of the word's text
-    at = np.arange(len(word))
-    starts = (at + RUN <= after) | ((at == first[of_text]) & (after - at < RUN))
-    at, after, text = at[starts], after[starts], of_text[starts]
-    padded = np.append(word, np.zeros(RUN - 1, np.uint64))
-    mixed = word[at] * _FACTORS[0]
-    for step in range(1, RUN):
-        mixed += np.where(at + step < after, padded[at + step], np.uint64(step)) * _FACTORS[step]
-    mixed = _scramble(mixed)
-    keys = distinct((text.astype(np.uint64) << np.uint64(32)) | (mixed >> np.uint64(32)))
-    offsets = np.searchsorted(keys, np.arange(count + 1, dtype=np.uint64) << np.uint64(32))
-    return Runs(keys.astype(np.uint32), offsets.astype(np.int64), _figures(word, begin, end, data, of_text, count))
+    first = np.searchsorted(begin, np.concatenate(([0], ends[:-1]))) if parts else np.zeros(0, np.int64)
+    last = np.append(first[1:], len(begin)) if parts else first
+    return _Words(_word_hashes(value, begin, end), begin, end, data, np.repeat(np.arange(len(parts)), last - first),
+                  first, last)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
@@ -126,17 +167,18 @@ def _word_hashes(value: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.nd
     return _scramble((sums[end] - sums[begin]) * back[begin])
 
 
-def _figures(word: np.ndarray, begin: np.ndarray, end: np.ndarray, data: np.ndarray, of_text: np.ndarray,
-             count: int) -> np.ndarray:
-    digits = np.flatnonzero((data >= 48) & (data < 58))
-    marked = np.searchsorted(digits, end) > np.searchsorted(digits, begin) if len(digits) else np.zeros(len(word), bool)
+def _figures(found: _Words, count: int) -> np.ndarray:
+    word, of_text = found.hash, found.of_text
+    digits = np.flatnonzero((found.data >= 48) & (found.data < 58))
+    marked = (np.searchsorted(digits, found.end) > np.searchsorted(digits, found.begin)
+              if len(digits) else np.zeros(len(word), bool))
     order = np.lexsort((word[marked], of_text[marked]))
     text, value = of_text[marked][order], word[marked][order]
     new = np.ones(len(text), bool)
     new[1:] = (text[1:] != text[:-1]) | (value[1:] != value[:-1])
-    found = np.zeros(count, np.uint64)
-    np.add.at(found, text[new], _scramble(value[new]))
-    return found
+    sums = np.zeros(count, np.uint64)
+    np.add.at(sums, text[new], _scramble(value[new]))
+    return sums
 
 
 def _scramble(value: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from luthier.prepare import language
 from luthier.prepare.steps import StepContext
 from luthier.prepare.versions import Superseded
 from luthier.queues import ReviewItem
+from luthier.shelf import Memory, Sink
 from luthier.store import Cache
 from luthier.types import Document, Dropped, Passage, write_jsonl
 
@@ -50,18 +51,20 @@ class Sifted:
                 "suspected_duplicates": len(self.review)}
 
 
-def documents_of(documents: Sequence[Document], spec: Prepare, dropped: list[Dropped]) -> tuple[list[Document], Sifted]:
+def documents_of(documents: Sequence[Document], spec: Prepare, dropped: Sink[Dropped], memory: Memory
+                 ) -> tuple[Sequence[Document], Sifted]:
     """The documents that count, each with its language."""
     current, superseded, gone = spec.versions.choose(documents)
-    dropped += gone
-    current = language.mark(current)
-    return current, Sifted(languages=language.counts(current), superseded=superseded)
+    dropped.extend(gone)
+    marked = memory.documents()
+    marked.extend(language.mark(current))
+    return marked, Sifted(languages=language.counts(marked), superseded=superseded)
 
 
 def passages_of(passages: Sequence[Passage], documents: Iterable[Document], spec: Prepare, found: Sifted,
-                dropped: list[Dropped]) -> list[Passage]:
+                dropped: Sink[Dropped]) -> Sequence[Passage]:
     """The passages in a language that is kept and of a quality that can be read."""
-    kept = list(passages)
+    kept = passages
     if spec.languages:
         of_document = {document.id: str(document.meta.get(language.KEY) or "") for document in documents}
         kept = language.keep(kept, spec.languages, of_document, dropped)
@@ -70,16 +73,16 @@ def passages_of(passages: Sequence[Passage], documents: Iterable[Document], spec
     return kept
 
 
-def one_of_each(passages: Sequence[Passage], spec: Prepare, found: Sifted, dropped: list[Dropped], *,
-                ctx: StepContext, root: Path, cache: Cache) -> list[Passage]:
+def one_of_each(passages: Sequence[Passage], spec: Prepare, found: Sifted, dropped: Sink[Dropped], *,
+                ctx: StepContext, root: Path, cache: Cache) -> Sequence[Passage]:
     """The passages without repeats: by words, and where a person said so, by meaning."""
-    kept: list[Passage] = []
+    unlike = ctx.memory.passages()
     for one in spec.dedupe.apply(passages, ctx):
         if isinstance(one, Dropped):
             dropped.append(one)
         else:
-            kept.append(one.item)
-    kept, asked = spec.semantic.merge(kept, root=root, cache=cache, progress=ctx.progress, dropped=dropped)
+            unlike.append(one.item)
+    kept, asked = spec.semantic.merge(unlike, root=root, cache=cache, progress=ctx.progress, dropped=dropped)
     found.review += asked
     return kept
 

@@ -8,15 +8,17 @@ document stays where it is). Split by passage, it takes the document's path and 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from luthier.prepare.dedupe import near_pairs
-from luthier.prepare.leak import NEAR
+from luthier.prepare.dedupe import in_order, near_pairs
 from luthier.prepare.text import normalise
+from luthier.shelf import Memory, view
 from luthier.spec import Spec
 from luthier.types import Passage, Split, digest
 
@@ -43,14 +45,14 @@ class SplitBy(Spec):
             raise ValueError("validation and test together leave nothing to train on; their sum must be below 1")
         return self
 
-    def assign(self, passages: Sequence[Passage], *, seed: int) -> Splits:
+    def assign(self, passages: Sequence[Passage], *, seed: int, memory: Memory | None = None) -> Splits:
         """Freeze the split of every passage and, split by document, of every document."""
         paths = sorted({passage.path for passage in passages})
         by = self.by if self.by != "auto" else ("document" if len(paths) >= MANY_DOCUMENTS else "passage")
         if by == "document":
             units = {passage.id: passage.path for passage in passages}
         else:
-            units = passage_units(passages)
+            units = passage_units(passages, memory)
         split_of_unit = self.shares(sorted(set(units.values())), seed=seed)
         of_passage: dict[str, Split] = {id: split_of_unit[unit] for id, unit in units.items()}
         of_document: dict[str, Split] = {}
@@ -69,10 +71,7 @@ class SplitBy(Spec):
         found: dict[str, Split] = {unit: self.by_hash(unit, seed) for unit in units}
         if len(units) < 3:
             return found
-        wanted: list[tuple[Split, float]] = [
-            ("test", self.test), ("validation", self.validation), ("train", 1 - self.test - self.validation)
-        ]
-        floors: dict[Split, int] = {split: max(1, int(share * len(units) / 2)) for split, share in wanted if share > 0}
+        floors = self._floors(len(units))
         edges: dict[Split, tuple[float, float]] = {
             "test": (0.0, self.test), "validation": (self.test, self.test + self.validation),
             "train": (self.test + self.validation, 1.0)}
@@ -89,12 +88,37 @@ class SplitBy(Spec):
                 found[nearest] = split
         return found
 
+    def each(self, units: Iterable[str], *, seed: int) -> Iterator[Split]:
+        """The split of one unit after the other, as `shares` of all of them says; 8 bytes are kept of each.
+
+        The units are gone through twice.
+        """
+        import numpy as np
+
+        places = array("d", (unit_interval(unit, seed) for unit in units))
+        different = np.unique(np.frombuffer(places)) if places else np.zeros(0)
+        counts = Counter(self._at(place) for place in different.tolist())
+        floors = self._floors(len(different))
+        if len(different) < 3 or all(counts[split] >= least for split, least in floors.items()):
+            return (self._at(place) for place in places)
+        found = self.shares(sorted(set(units)), seed=seed)
+        return (found[unit] for unit in units)
+
     def by_hash(self, unit: str, seed: int) -> Split:
         """The split of a unit by its hash alone."""
-        place = unit_interval(unit, seed)
+        return self._at(unit_interval(unit, seed))
+
+    def _at(self, place: float) -> Split:
         if place < self.test:
             return "test"
         return "validation" if place < self.test + self.validation else "train"
+
+    def _floors(self, units: int) -> dict[Split, int]:
+        """How many units each split gets at least."""
+        wanted: list[tuple[Split, float]] = [
+            ("test", self.test), ("validation", self.validation), ("train", 1 - self.test - self.validation)
+        ]
+        return {split: max(1, int(share * units / 2)) for split, share in wanted if share > 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,19 +145,20 @@ def unit_interval(name: str, seed: int) -> float:
     return int.from_bytes(found[:7], "big") / 2**56
 
 
-def passage_units(passages: Sequence[Passage]) -> dict[str, str]:
+def passage_units(passages: Sequence[Passage], memory: Memory | None = None) -> dict[str, str]:
     """Passage id → unit of a split by passage.
 
     Together stay: passages that share spans (overlapping chunks, pieces of one long table), up to four neighbours
     under one heading (an answer may run through them), and passages that nearly repeat each other.
     """
-    ordered = sorted(passages, key=lambda p: (p.path, p.spans, p.id))
+    ordered = view(passages, in_order(passages))
     runs: list[list[int]] = []
+    before: Passage | None = None
     for at, passage in enumerate(ordered):
-        before = ordered[at - 1] if at else None
-        if before is not None and before.path == passage.path:
-            shares = passage.spans[0] < before.spans[1]
-            same = bool(passage.heading) and passage.heading == before.heading and len(runs[-1]) < _TOGETHER
+        previous, before = before, passage
+        if previous is not None and previous.path == passage.path:
+            shares = passage.spans[0] < previous.spans[1]
+            same = bool(passage.heading) and passage.heading == previous.heading and len(runs[-1]) < _TOGETHER
             if shares or same:
                 runs[-1].append(at)
                 continue
@@ -146,7 +171,11 @@ def passage_units(passages: Sequence[Passage]) -> dict[str, str]:
             run = leader[run]
         return run
 
-    for one, other in near_pairs([passage.text for passage in ordered], NEAR):
+    from luthier.prepare.leak import NEAR
+
+    memory = memory or Memory()
+    for one, other in near_pairs((passage.text for passage in ordered), NEAR, memory_mb=memory.mb,
+                                 folder=memory.folder):
         a, b = sorted((find(run_of[one]), find(run_of[other])))
         leader[b] = a
     names = [f"{ordered[inside[0]].path}#{digest(normalise(ordered[inside[0]].text))}" for inside in runs]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from luthier.progress import Progress, Silent
+from luthier.shelf import Memory
 from luthier.task import Task
 from luthier.types import Dropped
 
@@ -28,6 +29,8 @@ class StepContext:
     task: Task
     seed: int = 0
     progress: Progress = Silent()
+    memory: Memory = field(default_factory=Memory)
+    """What holds the records that the steps give to each other."""
 
 
 class Step(Protocol[In, Out]):

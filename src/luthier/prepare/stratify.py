@@ -11,28 +11,28 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from luthier.prepare.split import unit_interval
 from luthier.types import Split
 
 TOLERANCE = 1 / 3
 
 
-def stratify(units: Mapping[str, Sequence[str]], shares: Mapping[Split, float], *, seed: int) -> dict[str, Split]:
-    """Unit → split, for units with the labels of their rows and the shares of the splits wanted (they sum to 1).
+def stratify(places: Sequence[float], labels: Sequence[Sequence[str]], shares: Mapping[Split, float]) -> list[Split]:
+    """The split of each unit, given its hash between 0 and 1, the labels of its rows, and the shares of the splits
+    wanted (they sum to 1).
 
-    A unit with several labels counts for the rarest one. Deterministic, and independent of the order of `units`.
+    A unit with several labels counts for the rarest one. Deterministic; of units with the same distance to a border
+    the earlier one is moved.
     """
-    number = Counter(label for labels in units.values() for label in set(labels))
-    strata: dict[str, list[str]] = defaultdict(list)
-    for unit in sorted(units):
-        strata[min(set(units[unit]), key=lambda label: (number[label], label), default="")].append(unit)
-    places = {unit: unit_interval(unit, seed) for unit in units}
+    number = Counter(label for inside in labels for label in set(inside))
+    strata: dict[str, list[int]] = defaultdict(list)
+    for unit, inside in enumerate(labels):
+        strata[min(set(inside), key=lambda label: (number[label], label), default="")].append(unit)
     edges = _edges(shares)
-    found: dict[str, Split] = {}
+    found: list[Split] = [_by_place(place, edges) for place in places]
     for _, inside in sorted(strata.items()):
-        found.update(_one_class(inside, places, edges))
+        _one_class(found, inside, places, edges)
     _everywhere_something(found, places, edges)
-    _every_label_in_train(found, units, places, edges)
+    _every_label_in_train(found, labels, places, edges)
     return found
 
 
@@ -48,20 +48,19 @@ def _edges(shares: Mapping[Split, float]) -> dict[Split, tuple[float, float]]:
     return edges
 
 
-def _one_class(units: Sequence[str], places: Mapping[str, float], edges: Mapping[Split, tuple[float, float]]
-               ) -> dict[str, Split]:
-    found: dict[str, Split] = {unit: _by_place(places[unit], edges) for unit in units}
+def _one_class(found: list[Split], units: Sequence[int], places: Sequence[float],
+               edges: Mapping[Split, tuple[float, float]]) -> None:
+    counts: Counter[Split] = Counter(found[unit] for unit in units)
     held: list[Split] = [split for split in edges if split != "train"]
     for split in held:
         fair = (edges[split][1] - edges[split][0]) * len(units)
         least, most = int(fair * (1 - TOLERANCE)), int(fair * (1 + TOLERANCE)) + 1
-        while sum(value == split for value in found.values()) < least:
-            _move(found, split, [unit for unit, value in found.items() if value == "train"], places, edges)
-        while sum(value == split for value in found.values()) > most:
-            _move(found, "train", [unit for unit, value in found.items() if value == split], places, edges)
-    if "train" in edges and units and "train" not in found.values():
-        _move(found, "train", list(found), places, edges)
-    return found
+        while counts[split] < least:
+            _move(found, split, [unit for unit in units if found[unit] == "train"], places, edges, counts)
+        while counts[split] > most:
+            _move(found, "train", [unit for unit in units if found[unit] == split], places, edges, counts)
+    if "train" in edges and units and not counts["train"]:
+        _move(found, "train", units, places, edges, counts)
 
 
 def _by_place(place: float, edges: Mapping[Split, tuple[float, float]]) -> Split:
@@ -71,39 +70,38 @@ def _by_place(place: float, edges: Mapping[Split, tuple[float, float]]) -> Split
     return list(edges)[-1]
 
 
-def _move(found: dict[str, Split], to: Split, among: Sequence[str], places: Mapping[str, float],
-          edges: Mapping[Split, tuple[float, float]]) -> None:
+def _move(found: list[Split], to: Split, among: Sequence[int], places: Sequence[float],
+          edges: Mapping[Split, tuple[float, float]], counts: Counter[Split]) -> None:
     """The unit whose hash lies nearest to the range of `to` goes there."""
     low, high = edges[to]
     nearest = min(among, key=lambda unit: (max(low - places[unit], places[unit] - high, 0.0), unit))
+    counts[found[nearest]] -= 1
+    counts[to] += 1
     found[nearest] = to
 
 
-def _everywhere_something(found: dict[str, Split], places: Mapping[str, float],
-                          edges: Mapping[Split, tuple[float, float]]) -> None:
+def _everywhere_something(found: list[Split], places: Sequence[float], edges: Mapping[Split, tuple[float, float]]
+                          ) -> None:
     """With many small classes each may round to nothing; no split gets less than half of its fair number overall."""
+    counts = Counter(found)
     for split, (low, high) in edges.items():
         least = max(1, int((high - low) * len(found) / 2)) if len(found) >= len(edges) else 0
-        while sum(value == split for value in found.values()) < least:
-            counts = Counter(found.values())
-            spare = [unit for unit, value in found.items() if value != split
+        while counts[split] < least:
+            spare = [unit for unit, value in enumerate(found) if value != split
                      and counts[value] > max(1, int((edges[value][1] - edges[value][0]) * len(found) / 2))]
             if not spare:
                 break
-            _move(found, split, spare, places, edges)
+            _move(found, split, spare, places, edges, counts)
 
 
-def _every_label_in_train(found: dict[str, Split], units: Mapping[str, Sequence[str]], places: Mapping[str, float],
+def _every_label_in_train(found: list[Split], labels: Sequence[Sequence[str]], places: Sequence[float],
                           edges: Mapping[Split, tuple[float, float]]) -> None:
     """What is never trained on cannot be tested: a class with units in held-out splits only gets one into train."""
     if "train" not in edges:
         return
-    trained = {label for unit, labels in units.items() if found[unit] == "train" for label in labels}
-    holders: dict[str, list[str]] = defaultdict(list)
-    for unit in sorted(units):
-        for label in units[unit]:
-            holders[label].append(unit)
-    for label in sorted(holders):
+    trained = {label for unit, inside in enumerate(labels) if found[unit] == "train" for label in inside}
+    for label in sorted({label for inside in labels for label in inside} - trained):
         if label not in trained:
-            _move(found, "train", holders[label], places, edges)
-            trained |= {other for unit in holders[label] if found[unit] == "train" for other in units[unit]}
+            holders = [unit for unit, inside in enumerate(labels) if label in inside]
+            _move(found, "train", holders, places, edges, Counter())
+            trained |= {other for unit in holders if found[unit] == "train" for other in labels[unit]}

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from luthier.prepare.text import shingles, words
+from luthier.shelf import view
 from luthier.spec import Spec
 from luthier.types import Document, Dropped
 
@@ -90,23 +91,24 @@ class Versions(Spec):
     similar_dated: float = Field(default=0.8, gt=0, le=1)
     """The same where the names differ in a date or period only: the reports of two months share much, too."""
 
-    def choose(self, documents: Sequence[Document]) -> tuple[list[Document], list[Superseded], list[Dropped]]:
+    def choose(self, documents: Sequence[Document]) -> tuple[Sequence[Document], list[Superseded], list[Dropped]]:
         """(documents that count, the others, a `Dropped` for each of these that names the newer one).
 
         Newer is, in this order: the later version number in the name, the later date in the document's own metadata,
         the later date in the name, the later state (draft before final).
         """
         if not self.newest_only:
-            return list(documents), [], []
-        groups: dict[tuple[str, str], list[tuple[Named, Document]]] = {}
-        for document in documents:
+            return documents, [], []
+        groups: dict[tuple[str, str], list[tuple[Named, int]]] = {}
+        for number, document in enumerate(documents):
             path = PurePosixPath(document.path)
             named = read_name(path.stem)
-            groups.setdefault((path.parent.as_posix(), named.base), []).append((named, document))
+            groups.setdefault((path.parent.as_posix(), named.base), []).append((named, number))
         older: dict[str, tuple[Document, Document, float]] = {}
-        for inside in groups.values():
-            if len(inside) < 2 or not any(named.marked for named, _ in inside):
+        for numbers in groups.values():
+            if len(numbers) < 2 or not any(named.marked for named, _ in numbers):
                 continue
+            inside = [(named, documents[number]) for named, number in numbers]
             dated = {named.day for named, _ in inside if named.day is not None and named.day[1]}
             runs = {document.path: shingles(words(document.text), 3) for _, document in inside}
             ordered = sorted(inside, key=lambda row: _age(*row), reverse=True)
@@ -122,7 +124,8 @@ class Versions(Spec):
                          detail=f"{document.path}: {newer.path} is a newer version ({share:.0%} of the shorter text "
                                 "is in both)")
                  for document, newer, share in older.values()]
-        return ([document for document in documents if document.path not in older],
+        return (view(documents, (at for at, document in enumerate(documents) if document.path not in older))
+                if older else documents,
                 [Superseded(path=document.path, document=document.id, sha256=document.sha256, title=document.title,
                             newer=newer.path, newer_document=newer.id, shared=round(share, 3))
                  for document, newer, share in older.values()], drops)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from luthier.index.rag import bare_question
@@ -12,6 +14,7 @@ from luthier.prepare.admit import Admission, cap
 from luthier.prepare.injection import defused
 from luthier.prepare.leak import find_leaks, trained_texts
 from luthier.prepare.split import Splits
+from luthier.shelf import Again, Memory, Sink, view
 from luthier.types import Document, Dropped, Example, Passage
 
 if TYPE_CHECKING:
@@ -22,27 +25,30 @@ MAY_BE_ANSWERED = 0.5
 
 
 def with_volatile(examples: Sequence[Example], volatile: Sequence[Passage], documents: Sequence[Document],
-                  spec: Prepare, context: MakeContext, splits: Splits, dropped: list[Dropped],
-                  notes: Mapping[str, dict[str, Any]]) -> list[Example]:
+                  spec: Prepare, context: MakeContext, splits: Splits, dropped: Sink[Dropped],
+                  notes: Mapping[str, dict[str, Any]], memory: Memory) -> Sequence[Example]:
     """The examples with test questions about the volatile passages; train and validation rows stay as they are.
 
     Makers that work per document ask about them; those that read the whole corpus do not see them. A question that a
     stable one repeats, or that repeats a trained text, goes; so does a test refusal that a volatile passage answers.
     """
-    kept = [example for example in examples if not _answered(example, volatile, context.task.language, dropped)]
+    kept = view(examples, (at for at, example in enumerate(examples)
+                           if not _answered(example, volatile, context.task.language, dropped)))
     made = [replace(example, split="test", tags=(*example.tags, volatility.TAG))
             for example in _made(volatile, documents, spec, replace(context, split_of=splits), dropped, notes)]
-    admission = Admission(dropped)
-    for example in [*kept, *made]:
-        admission.add(example, yielding=volatility.TAG in example.tags)
+    admission = Admission(dropped, memory)
+    admission.add(chain(kept, made), yielding=lambda example: volatility.TAG in example.tags)
     known = {example.id for example in kept}
     fresh = [example for example in admission.examples if example.id not in known]
     fresh = cap(fresh, spec.max_examples_per_document, spec.seed, dropped)
-    return [*kept, *_unlearned(fresh, kept, dropped)]
+    found = memory.examples()
+    found.extend(kept)
+    found.extend(_unlearned(fresh, kept, dropped, memory))
+    return found
 
 
 def _made(volatile: Sequence[Passage], documents: Sequence[Document], spec: Prepare, context: MakeContext,
-          dropped: list[Dropped], notes: Mapping[str, dict[str, Any]]) -> Iterator[Example]:
+          dropped: Sink[Dropped], notes: Mapping[str, dict[str, Any]]) -> Iterator[Example]:
     from luthier.prepare.build import example_id, run_maker
 
     chosen = volatility.asked(volatile, spec.split, spec.seed)
@@ -59,7 +65,7 @@ def _made(volatile: Sequence[Passage], documents: Sequence[Document], spec: Prep
                 yield replace(found, id=example_id(found))
 
 
-def _answered(example: Example, volatile: Sequence[Passage], language: str, dropped: list[Dropped]) -> bool:
+def _answered(example: Example, volatile: Sequence[Passage], language: str, dropped: Sink[Dropped]) -> bool:
     """Whether a plain test refusal is wrong, because a volatile passage may answer it."""
     from luthier.prepare.makers._text import numbers, support
 
@@ -75,15 +81,25 @@ def _answered(example: Example, volatile: Sequence[Passage], language: str, drop
     return False
 
 
-def _unlearned(fresh: Sequence[Example], kept: Sequence[Example], dropped: list[Dropped]) -> Iterator[Example]:
+def _unlearned(fresh: Sequence[Example], kept: Sequence[Example], dropped: Sink[Dropped], memory: Memory
+               ) -> Iterator[Example]:
     """Test questions that repeat no trained or validation text."""
-    held = [(text, example.id) for example in kept if example.split != "test" for text in trained_texts(example)]
+    held_of = array("q")
+
+    def held() -> Iterator[str]:
+        del held_of[:]
+        for at, example in enumerate(kept):
+            if example.split != "test":
+                for text in trained_texts(example):
+                    held_of.append(at)
+                    yield text
+
     texts = [next(iter(trained_texts(example)), "") for example in fresh]
-    gone = {leak.item: leak for leak in find_leaks(texts, [text for text, _ in held])}
+    gone = {leak.item: leak for leak in find_leaks(texts, Again(held), memory)}
     for at, example in enumerate(fresh):
         if at in gone:
             dropped.append(Dropped(item=example.id, step=example.origin.step, reason=gone[at].reason,
                                    detail=f"{example.origin.where}: {gone[at].share:.0%} of it is trained with "
-                                          f"{held[gone[at].held][1]}", text=example.question[:300]))
+                                          f"{kept[held_of[gone[at].held]].id}", text=example.question[:300]))
         else:
             yield example

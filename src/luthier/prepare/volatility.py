@@ -9,14 +9,16 @@ store still holds, and from the density of dates, prices and phone numbers in it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from luthier.prepare.dedupe import in_order
 from luthier.prepare.split import SplitBy, Splits
+from luthier.shelf import Memory, view
 from luthier.spec import Spec
 from luthier.store import Artifact, Store
 from luthier.types import Document, Passage, Split
@@ -88,7 +90,7 @@ def density(text: str) -> float:
     return 100 * sum(len(kind.findall(text)) for kind in (_DATE, _PRICE, _PHONE)) / words if words else 0.0
 
 
-def judge(documents: Sequence[Document], spec: Volatility, changes: Mapping[str, int]) -> dict[str, Going]:
+def judge(documents: Iterable[Document], spec: Volatility, changes: Mapping[str, int]) -> dict[str, Going]:
     """Path → which way each document goes, and why. `changes`: as `changes_of` gives them, where they are known."""
     return {document.path: _judge(document, spec, changes.get(document.path, 0)) for document in documents}
 
@@ -113,15 +115,25 @@ def _judge(document: Document, spec: Volatility, changed: int) -> Going:
 
 
 def drop_repeats(stable: Sequence[Passage], volatile: Sequence[Passage], dedupe: Dedupe, ctx: StepContext
-                 ) -> tuple[list[Passage], list[Any]]:
+                 ) -> tuple[Sequence[Passage], list[Any]]:
     """Volatile passages that repeat no other one, and what was dropped. Stable ones are never dropped for a volatile
     one: what is trained must not depend on what changes."""
     from luthier.types import Dropped
 
     mine = {passage.id for passage in volatile}
-    gone = {found.item: found for found in dedupe.apply([*stable, *volatile], ctx)
+    gone = {found.item: found for found in dedupe.apply(together(stable, volatile, ctx.memory), ctx)
             if isinstance(found, Dropped) and found.item in mine}
-    return [passage for passage in volatile if passage.id not in gone], [*gone.values()]
+    return view(volatile, (at for at, passage in enumerate(volatile) if passage.id not in gone)), [*gone.values()]
+
+
+def together(stable: Sequence[Passage], volatile: Sequence[Passage], memory: Memory) -> Sequence[Passage]:
+    """Both, in the order of path and place."""
+    if not volatile:
+        return stable
+    both = memory.passages()
+    both.extend(stable)
+    both.extend(volatile)
+    return view(both, in_order(both))
 
 
 def held_out(splits: Splits, volatile: Sequence[Passage]) -> Splits:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from luthier.prepare.base import OWN_SPLIT, read_dropped, read_examples
-from luthier.prepare.label_build import content, drop_leaks, group_of
+from luthier.prepare.label_build import content
 from luthier.prepare.label_repeats import UNLABELLED
+from luthier.prepare.label_split import drop_leaks, group_of
 from luthier.prepare.labels import OUT_OF_SCOPE, labels_of
 from luthier.project.updating import Updating
 from luthier.store import Artifact, Store, write_json

@@ -178,15 +178,11 @@ def test_csv_rows_with_too_many_cells_name_their_line(read):
     assert [(d.item, d.reason) for d in dropped] == [("p.csv:2", "wrong-number-of-cells")]
 
 
-def test_strict_stops_with_the_first_bad_rows_and_makes_nothing(read, context, tmp_path):
+def test_strict_stops_with_the_first_bad_rows(read):
     rows = [{"question": "Who repairs printers?", "answer": "The help desk."}, "{", {"question": "Why?"}]
     with pytest.raises(DataError, match=r"2 of 3 rows of p\.jsonl are bad") as caught:
         read("p.jsonl", rows, strict=True)
     assert "p.jsonl:2: bad-json" in str(caught.value) and "p.jsonl:3: missing-column" in str(caught.value)
-    made = []
-    with pytest.raises(DataError):
-        made.extend(Pairs(path="p.jsonl", strict=True).make(context()))
-    assert not [item for item in made if hasattr(item, "target")]
 
 
 def test_equal_rows_are_dropped_and_contradictions_counted(read):

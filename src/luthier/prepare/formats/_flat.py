@@ -67,7 +67,7 @@ def group_of(example: Example) -> str:
     """What must stay in one split with others, as labelled data knows it; empty for other examples."""
     if example.labels is None and example.spans is None and not isinstance(example.input, str):
         return example.groups.get(TOGETHER, "")
-    from luthier.prepare.label_build import group_of
+    from luthier.prepare.label_split import group_of
 
     return group_of(example) if example.origin.maker == "human" else ""
 

@@ -78,7 +78,6 @@ class LabelledSource(Spec):
         """Pass everything on, count it, and honour `strict`. Raises DataError when nothing can be used."""
         counts: Counter[str] = Counter()
         bad: list[str] = []
-        made: list[Example | Dropped] = []
         for item in found:
             counts[unit] += 1
             if isinstance(item, Example):
@@ -86,22 +85,19 @@ class LabelledSource(Spec):
                 counts["unlabelled"] += UNLABELLED in item.tags
             else:
                 counts["dropped"] += 1
-                bad.append(f"{item.item}: {item.reason}: {item.detail}")
-            if self.strict:
-                made.append(item)  # strict promises that nothing is made of a file with bad rows
-            else:
-                yield item
+                if len(bad) < _SHOWN:
+                    bad.append(f"{item.item}: {item.reason}: {item.detail}")
+            yield item
         context.notes.update({"path": self.path, **{name: count for name, count in counts.items() if count}})
         if bad and self.strict:
-            more = f"\n… and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-            raise DataError(f"{len(bad)} of {counts[unit]} {unit} of {self.path} are bad; mend them or set strict: "
-                            "false to leave them out:\n" + "\n".join(bad[:_SHOWN]) + more)
+            more = f"\n… and {counts['dropped'] - len(bad)} more" if counts["dropped"] > len(bad) else ""
+            raise DataError(f"{counts['dropped']} of {counts[unit]} {unit} of {self.path} are bad; mend them or set "
+                            "strict: false to leave them out:\n" + "\n".join(bad) + more)
         if not counts[unit]:
             raise DataError(f"{self.path} holds no {unit}")
         if not counts["kept"]:
             raise DataError(f"none of the {counts[unit]} {unit} of {self.path} can be used"
                             + (f"; the first: {bad[0]}" if bad else ""))
-        yield from made
         left = f", {counts['dropped']} left out" if counts["dropped"] else ""
         context.progress.say(f"  {self.kind}: {self.path}: {counts['kept']} {unit}{left}",
                              **{"path": self.path, **counts})

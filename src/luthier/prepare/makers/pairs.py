@@ -83,10 +83,9 @@ class Pairs(Spec):
         head = list(islice(rows, 200))
         format, question, answer = self._layout([row.data for row in head if isinstance(row, Row)], notes)
         counts: Counter[str] = Counter()
-        bad: list[str] = []
+        bad, wrong = list[str](), 0
         seen: set[str] = set()
         asked: dict[str, str] = {}
-        made: list[Example] = []  # strict promises that nothing is made of a file with bad rows
         for row in (row for part in (head, rows) for row in part):
             counts["rows"] += 1
             example = self._example(row, format, question, answer, context)
@@ -101,23 +100,22 @@ class Pairs(Spec):
                 known = asked.setdefault(digest(key(example.question)), told)
                 counts["same_question_other_answer"] += known != told and len(example.input) <= 2
                 counts["kept"] += 1
-                made.append(example)
-                if not self.strict:
-                    yield made.pop()
+                yield example
                 continue
             counts["dropped"] += 1
             if example.reason != "too-long":
-                bad.append(f"{example.item}: {example.reason}: {example.detail}")
+                wrong += 1
+                if len(bad) < _SHOWN:
+                    bad.append(f"{example.item}: {example.reason}: {example.detail}")
             yield example
         notes.update(counts)
         if bad and self.strict:
-            more = f"\n… and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-            raise DataError(f"pairs: {len(bad)} of {counts['rows']} rows of {self.path} are bad; mend them or set "
-                            "strict: false to leave them out:\n" + "\n".join(bad[:_SHOWN]) + more)
+            more = f"\n… and {wrong - len(bad)} more" if wrong > len(bad) else ""
+            raise DataError(f"pairs: {wrong} of {counts['rows']} rows of {self.path} are bad; mend them or set "
+                            "strict: false to leave them out:\n" + "\n".join(bad) + more)
         if not counts["kept"]:
             first = f"; the first: {bad[0]}" if bad else ""
             raise DataError(f"pairs: none of the {counts['rows']} rows of {self.path} can be used{first}")
-        yield from made
         left = f", {counts['dropped']} left out" if counts["dropped"] else ""
         context.progress.say(f"pairs: {self.path} read as {notes['format']}: {counts['kept']} pairs{left}",
                              **{"path": self.path, **counts})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from luthier.store import write_bytes
 from luthier.types import Example, Passage, write_jsonl
 
 FILE = "privacy.jsonl"
-_ROWS, _PLACES = 20, 60
+_ROWS, _PLACES, _SAMPLES = 20, 60, 6
 
 
 def write_privacy(folder: Path, guard: Guard | None, texts: Iterable[tuple[str, str]], progress: Progress
@@ -26,7 +27,7 @@ def write_privacy(folder: Path, guard: Guard | None, texts: Iterable[tuple[str, 
     if guard is None:
         return {}
     guard.finish()
-    write_jsonl(folder / FILE, [_public(record, guard) for record in guard.records])
+    write_jsonl(folder / FILE, (_public(record, guard) for record in guard.records))
     other = [item for item in read_review(folder) if item.queue != "privacy"]
     asked = questions(guard.records, guard.spec)
     if asked or other:
@@ -43,24 +44,29 @@ def write_privacy(folder: Path, guard: Guard | None, texts: Iterable[tuple[str, 
     return section
 
 
-def questions(records: Sequence[Mapping[str, Any]], spec: Privacy) -> list[ReviewItem]:
+def questions(records: Iterable[Mapping[str, Any]], spec: Privacy) -> list[ReviewItem]:
     """One item for each value that is unsure, however often it stands; the least certain first.
 
     `text` holds the masked value, for it is written into labels/privacy.jsonl, which is made for git; the sentence is
     in `context`.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[str, Mapping[str, Any]] = {}
+    number: Counter[str] = Counter()
+    kinds = tuple(KINDS)
     for record in records:
+        if record["kind"] not in kinds:
+            kinds = (*kinds, record["kind"])
         if "ask" in record:
-            groups[record["id"]].append(record)
-    kinds = tuple(dict.fromkeys([*KINDS, *(record["kind"] for record in records)]))
+            number[record["id"]] += 1
+            known = groups.get(record["id"])
+            if known is None or record["confidence"] < known["confidence"]:
+                groups[record["id"]] = record
     doing = {"report": "nothing is changed", "refuse": "what holds it is left out until somebody decides"}.get(
         spec.mode, "it is taken out until somebody rejects it")
     items = []
-    for id, inside in groups.items():
-        first = min(inside, key=lambda record: record["confidence"])
+    for id, first in groups.items():
         value, sentence = first["ask"]
-        times = f", {len(inside)} times" if len(inside) > 1 else ""
+        times = f", {number[id]} times" if number[id] > 1 else ""
         items.append(ReviewItem(
             queue="privacy", id=id, text=f"{first['kind']} {first['masked']}", proposal=first["kind"], choices=kinds,
             confidence=first["confidence"], where=first["where"], path=first["path"], page=first["page"],
@@ -68,35 +74,56 @@ def questions(records: Sequence[Mapping[str, Any]], spec: Privacy) -> list[Revie
             reason=f"“{value}” may be personal data ({first['rule']}){times}; {doing}. Accept: it is. Reject: it "
                    f"is not, "
                    "here and wherever it stands. Edit: the right kind.",
-            notes={"rule": first["rule"], "places": len(inside)}))
+            notes={"rule": first["rule"], "places": number[id]}))
     return sorted(items, key=lambda item: (item.confidence, item.id))
 
 
 def card_section(guard: Guard, *, asked: int, left: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Counts by kind and by document, and masked samples, JSON-ready."""
-    live = [record for record in guard.records if record["status"] not in ("allowed", "rejected")]
-    kinds = []
-    for kind, count in sorted(Counter(record["kind"] for record in live).items(), key=lambda one: (-one[1], one[0])):
-        inside = [record for record in live if record["kind"] == kind]
-        kinds.append({"kind": kind, "meaning": KINDS.get(kind, "a kind of your own"), "count": count,
-                      "values": len({record["id"] for record in inside}),
-                      "documents": len({_source(record) for record in inside}),
-                      "unsure": sum(not record["sure"] for record in inside),
-                      "rules": dict(Counter(record["rule"] for record in inside).most_common()),
-                      "samples": list(dict.fromkeys(record["masked"] for record in inside))[:6]})
+    kinds: dict[str, _Kind] = defaultdict(_Kind)
     documents: dict[str, Counter[str]] = defaultdict(Counter)
-    for record in live:
-        documents[_source(record)][record["kind"]] += 1
-    statuses = Counter(record["status"] for record in guard.records)
+    statuses: Counter[str] = Counter()
+    decided = 0
+    for record in guard.records:
+        statuses[record["status"]] += 1
+        decided += record["by_person"]
+        if record["status"] not in ("allowed", "rejected"):
+            kinds[record["kind"]].take(record)
+            documents[_source(record)][record["kind"]] += 1
+    ordered = sorted(kinds.items(), key=lambda one: (-one[1].count, one[0]))
     return {
-        "mode": guard.spec.mode, "found": len(live), "unsure": sum(not record["sure"] for record in live),
-        "questions": asked, "kinds": kinds,
+        "mode": guard.spec.mode, "found": sum(kind.count for kind in kinds.values()),
+        "unsure": sum(kind.unsure for kind in kinds.values()), "questions": asked,
+        "kinds": [{"kind": name, "meaning": KINDS.get(name, "a kind of your own"), "count": kind.count,
+                   "values": len(kind.values), "documents": len(kind.sources), "unsure": kind.unsure,
+                   "rules": dict(kind.rules.most_common()), "samples": [*kind.samples]} for name, kind in ordered],
         "documents": [{"source": source, "count": sum(counts.values()), "kinds": dict(counts.most_common())}
                       for source, counts in sorted(documents.items(), key=lambda one: (-sum(one[1].values()), one[0]))],
-        "statuses": dict(statuses.most_common()), "decided": sum(record["by_person"] for record in guard.records),
+        "statuses": dict(statuses.most_common()), "decided": decided,
         "left": list(left)[:_PLACES], "left_count": len(left), "notes": list(guard.scanner.notes),
         "recognizers": [recognizer.kind for recognizer in guard.spec.recognizers],
     }
+
+
+@dataclass
+class _Kind:
+    """What was found of one kind."""
+
+    count: int = 0
+    unsure: int = 0
+    values: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
+    rules: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, None] = field(default_factory=dict)
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        self.count += 1
+        self.unsure += not record["sure"]
+        self.values.add(record["id"])
+        self.sources.add(_source(record))
+        self.rules[record["rule"]] += 1
+        if len(self.samples) < _SAMPLES:
+            self.samples.setdefault(record["masked"])
 
 
 def said(section: Mapping[str, Any]) -> list[str]:

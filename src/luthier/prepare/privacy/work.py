@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from luthier.prepare.privacy.key import Key, open_key
 from luthier.prepare.privacy.scan import Found, Scanner, masked, normal, question_id
 from luthier.prepare.privacy.surrogate import Surrogates
 from luthier.queues import decided_hash
+from luthier.shelf import Memory, Shelf, Sink
 from luthier.store import canonical
 from luthier.types import Document, Dropped, Example, Message, Tag, digest
 
@@ -23,6 +25,8 @@ REASON = "unresolved-privacy"
 STEP = "privacy"
 _DONE = {"redact": "redacted", "refuse": "redacted", "pseudonymise": "pseudonymised"}
 _BEFORE, _AROUND, _SHOWN = 160, 160, 5
+_BATCH = 1024
+"""Rows that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Guard:
         self.spec, self.root, self.key = spec, root, key
         self.scanner = Scanner(spec, root)
         self.surrogates = Surrogates(key) if key is not None and spec.mode == "pseudonymise" else None
-        self.records: list[dict[str, Any]] = []
+        self.records: Shelf[dict[str, Any]] = Memory().rows()
         """Every hit of this run; see `docs/privacy.md` for the fields."""
         self.identity = canonical([VERSION, spec.dump(), privacy_inputs(spec, root, key)])
         """All that the result depends on beside the texts."""
@@ -80,57 +84,66 @@ class Guard:
             changed.append(document)
         return changed, records, dropped
 
-    def examples(self, examples: Sequence[Example], dropped: list[Dropped], *, system: str | None = None
-                 ) -> list[Example]:
+    def examples(self, examples: Iterable[Example], dropped: Sink[Dropped], *, system: str | None = None,
+                 clean: Callable[[Example], bool] = lambda example: False) -> Iterator[Example]:
         """Rows of the user's own data, in their order; what is refused is added to `dropped`. The tags of a text move
-        with it. `system` is the project's own prompt, which is not looked at."""
+        with it. `system` is the project's own prompt, which is not looked at; `clean` says of a row that it is made of
+        clean text and goes on as it is."""
+        rows = iter(examples)
+        while batch := [*islice(rows, _BATCH)]:
+            dirty = iter(self._rows([example for example in batch if not clean(example)], dropped, system))
+            for example in batch:
+                row = example if clean(example) else next(dirty)
+                if row is not None:
+                    yield row
+
+    def _rows(self, examples: Sequence[Example], dropped: Sink[Dropped], system: str | None) -> list[Example | None]:
+        """None for what is refused."""
         places = [_places(example, system) for example in examples]
         flat = [place for row in places for place in row]
         found = iter(self.scanner.scan([place.text for place in flat]))
-        kept = []
+        kept: list[Example | None] = []
         for example, row in zip(examples, places):
             judged = [(place, next(found)) for place in row]
             refused = any(self._refuses(one) for place, one in judged if place.part != "group")
             new = {}
             for place, one in judged:
                 text, noted = self._apply(place, one, refused=refused)
-                self.records += noted
+                self.records.extend(noted)
                 new[place.part] = text
             if refused:
-                dropped += [self._drop(place, one) for place, one in judged if self._refuses(one)][:1]
+                dropped.extend([self._drop(place, one) for place, one in judged if self._refuses(one)][:1])
+                kept.append(None)
                 continue
             hits = any(one.hits for _, one in judged)
             kept.append(_rebuilt(example, new, self._moves(judged)) if hits and self.spec.rewrites else example)
         return kept
 
-    def rows(self, made: Sequence[Example], dropped: list[Dropped], *, system: str | None = None) -> list[Example]:
-        """The same among examples of which some are made from passages, which are clean already."""
-        own = [example for example in made if not example.origin.passages]
-        kept = iter(self.examples(own, dropped, system=system)) if own else iter(())
-        if self.spec.mode == "refuse":  # some may have gone
-            return [*(example for example in made if example.origin.passages), *kept]
-        return [example if example.origin.passages else next(kept) for example in made]
-
-    def clean_drops(self, dropped: Sequence[Dropped]) -> list[Dropped]:
+    def clean_drops(self, dropped: Sequence[Dropped], memory: Memory) -> Sequence[Dropped]:
         """What is written down about dropped items, without personal data where that is taken out elsewhere."""
         if not self.spec.rewrites:
-            return list(dropped)
-        texts = [text for drop in dropped for text in (drop.text, drop.detail)]
-        found = self.scanner.scan(texts)
-        clean = [_replaced(text, one.hits, lambda hit, _: f"[{hit.kind}]") for text, one in zip(texts, found)]
-        return [replace(drop, text=text, detail=detail) if (drop.text, drop.detail) != (text, detail) else drop
-                for drop, text, detail in zip(dropped, clean[::2], clean[1::2])]
+            return dropped
+        kept, drops = memory.drops(), iter(dropped)
+        while batch := [*islice(drops, _BATCH)]:
+            texts = [text for drop in batch for text in (drop.text, drop.detail)]
+            found = self.scanner.scan(texts)
+            clean = [_replaced(text, one.hits, lambda hit, _: f"[{hit.kind}]") for text, one in zip(texts, found)]
+            kept.extend(replace(drop, text=text, detail=detail) if (drop.text, drop.detail) != (text, detail) else drop
+                        for drop, text, detail in zip(batch, clean[::2], clean[1::2]))
+        return kept
 
     def finish(self) -> None:
         """DataError where the settings ask to stop at what is unsure."""
         if not self.spec.strict:
             return
-        unsure = [record for record in self.records if record["status"] == "refused" and not record["sure"]]
-        if unsure:
+        refused = (record for record in self.records if record["status"] == "refused" and not record["sure"])
+        first = [*islice(refused, _SHOWN)]
+        if first:
             shown = "\n".join(f"{record['where']}: {record['kind']} {record['masked']} ({record['rule']}, confidence "
-                              f"{record['confidence']:g})" for record in unsure[:_SHOWN])
-            more = f"\n… and {len(unsure) - _SHOWN} more" if len(unsure) > _SHOWN else ""
-            raise DataError(f"prepare.privacy: {len(unsure)} hits are unsure, and strict asks to stop; decide "
+                              f"{record['confidence']:g})" for record in first)
+            others = sum(1 for _ in refused)
+            more = f"\n… and {others} more" if others else ""
+            raise DataError(f"prepare.privacy: {len(first) + others} hits are unsure, and strict asks to stop; decide "
                             f"about them "
                             f"with strict: false and luthier review, name harmless values in allow, or raise "
                             f"min_confidence:\n{shown}{more}")

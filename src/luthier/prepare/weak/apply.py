@@ -26,7 +26,7 @@ FILE = "weak.json"
 class WeakResult:
     """What became of the rows."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     """All rows, in their order; some now have a label."""
     data: dict[str, Any] = field(default_factory=dict)
     """Figures for the card; empty where nothing was asked for."""
@@ -41,7 +41,7 @@ def label_rows(examples: Sequence[Example], task: Task, spec: Weak, *, store: St
     DataError for a label that nothing else knows.
     """
     if not spec.labelers:
-        return WeakResult(list(examples))
+        return WeakResult(examples)
     labels = _labels(examples, task, spec)
     held = [example for example in examples if example.split == "validation" and example.labels
             and OUT_OF_SCOPE not in example.tags]

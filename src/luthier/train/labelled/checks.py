@@ -101,7 +101,7 @@ def check_class_labels(model: LabelModel, train: Sequence[Example], held: Sequen
 def check_row_leak(train: Sequence[Example], held: Sequence[Example], *, root: Path) -> Finding:
     """Point 7: no held-out row shares a document or a group with train, nor repeats its text or image (by the rule that
     `prepare` removes them by)."""
-    from luthier.prepare.label_build import near_repeats
+    from luthier.prepare.label_split import near_repeats
     from luthier.train.labelled.replayed import content_of, origins
 
     seen = {origin for example in train for origin in origins(example)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from luthier.models.sources import file_hash
 from luthier.prepare.base import TOGETHER
-from luthier.prepare.label_build import near_repeats, same_words
+from luthier.prepare.label_split import near_repeats, same_words
 from luthier.progress import Progress
 from luthier.task import Task
 from luthier.train.labelled.checks import names_of
