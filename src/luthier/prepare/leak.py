@@ -7,7 +7,6 @@ al. 2020, appendix C), which drops at the first shared run; a share spares texts
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from luthier.types import Example
 RUN = 13
 SHARE = 0.5
 LEAST = 4
+_PAIRS = 1 << 20
 NEAR = 0.8
 
 
@@ -100,18 +100,36 @@ def _same_runs(texts: Iterable[str], block: _Block, found: dict[int, Leak]) -> N
         hit = block.runs[np.minimum(place, len(block.runs) - 1)] == runs
         hits = np.concatenate(([0], np.cumsum(hit)))
         number = hits[offsets[1:]] - hits[offsets[:-1]]
-        for text in np.flatnonzero(number >= LEAST).tolist():
-            begin, end = int(offsets[text]), int(offsets[text + 1])
-            mine = runs[begin:end][hit[begin:end]]
-            shared: Counter[int] = Counter()
-            for low, high in zip(np.searchsorted(block.runs, mine, "left"), np.searchsorted(block.runs, mine, "right")):
-                shared.update(block.text[low:high].tolist())
-            for other, count in sorted(shared.items()):
-                share = count / min(end - begin, int(block.sizes[other]))
-                item = at + text
-                if count >= LEAST and share >= SHARE and (item not in found or share > found[item].share):
-                    found[item] = Leak(item, block.first + other, share, "leak-runs")
+        likely = np.flatnonzero(hit & np.repeat(number >= LEAST, np.diff(offsets)))
+        low = place[likely]
+        count = np.searchsorted(block.runs, runs[likely], "right") - low
+        text = np.searchsorted(offsets, likely, "right") - 1
+        sums = np.cumsum(count)
+        begin = 0
+        while begin < len(likely):  # texts with runs that stand in very many held-out ones are taken in parts
+            end = int(np.searchsorted(sums, (sums[begin - 1] if begin else 0) + _PAIRS, "right"))
+            end = max(int(np.searchsorted(text, text[min(end, len(text) - 1)], "left")) if end < len(text) else end,
+                      int(np.searchsorted(text, text[begin], "right")))
+            part = slice(begin, end)
+            for item, other, share in _shares(text[part], low[part], count[part], block, np.diff(offsets)):
+                if at + item not in found or share > found[at + item].share:
+                    found[at + item] = Leak(at + item, block.first + other, share, "leak-runs")
+            begin = end
         at += len(batch)
+
+
+def _shares(text: np.ndarray, low: np.ndarray, count: np.ndarray, block: _Block, sizes: np.ndarray
+            ) -> Iterator[tuple[int, int, float]]:
+    """(text, held-out text, share of the runs) of the pairs that share enough, in order."""
+    where = np.repeat(low - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
+    codes = np.sort((np.repeat(text, count).astype(np.uint64) << np.uint64(32)) | block.text[where])
+    first = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
+    times = np.diff(np.append(first, len(codes)))
+    first, times = first[times >= LEAST], times[times >= LEAST]
+    pairs = codes[first]
+    one, other = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    share = times / np.minimum(sizes[one], block.sizes[other])
+    yield from zip(*(values[share >= SHARE].tolist() for values in (one, other, share)))
 
 
 def trained_texts(example: Example) -> list[str]:
