@@ -91,13 +91,13 @@ def main() -> None:
 class Bench:
     """The examples, tokenised once, and one subprocess per measurement."""
 
-    def __init__(self, folder: Path, *, num_examples: int, num_held_out: int, seed: int):
+    def __init__(self, folder: Path, *, num_examples: int, num_held_out: int, seed: int, model: str = ""):
         from transformers import AutoTokenizer
 
         from luthier.models.sources import resolve
 
         self.folder, self.seed = folder, seed
-        self.model = str(resolve("starter:chat").folder)
+        self.model = model or str(resolve("starter:chat").folder)
         tokenizer = AutoTokenizer.from_pretrained(self.model)
         data = common.data_folder() / "medquad"
         self.pairs, self.examples = self._take(tokenizer, data / "train.jsonl", num_examples)

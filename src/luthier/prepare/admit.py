@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from luthier.prepare.text import normalise, words
 from luthier.shelf import Again, Memory, Sink, view
 from luthier.types import Dropped, Example, Passage, digest
 
+_ID = re.compile(r"[0-9a-f]{16}")
 _CITATION = re.compile(r"\s*\[\d{1,3}\]")
 _ORDER = {"train": 0, "validation": 1, "test": 2}
 _VARIANTS = frozenset({"grounded", "unanswerable"})
@@ -206,11 +206,16 @@ def in_split_order(examples: Sequence[Example], passages: Sequence[Passage]) -> 
             place, number = here, number + 1
         rank[passage.id] = number
 
-    def key(example: Example) -> bytes:  # of bytes, for a tuple of strings takes five times as much memory
-        source = rank.get(example.origin.passages[0]) if example.origin.passages else None
-        head = struct.pack(">B?Q", _ORDER[example.split], source is None, source or 0)
-        return b"\0".join((head, example.origin.step.encode(), digest(example.origin.where).encode(),
-                           example.id.encode("utf-8", "surrogatepass")))
-
-    keys = [key(example) for example in examples]
-    return view(examples, sorted(range(len(keys)), key=keys.__getitem__))
+    # Columns of numbers, 29 bytes a row: tuples of strings take ten times as much.
+    split, source, step, where, name = array("B"), array("Q"), array("L"), array("Q"), array("Q")
+    steps: dict[str, int] = {}
+    for example in examples:
+        at = rank.get(example.origin.passages[0]) if example.origin.passages else None
+        split.append(2 * _ORDER[example.split] + (at is None))
+        source.append(at or 0)
+        step.append(steps.setdefault(example.origin.step, len(steps)))
+        where.append(int(digest(example.origin.where), 16))
+        name.append(int(example.id, 16) if _ID.fullmatch(example.id) else key_of(example.id))
+    alphabetic = np.argsort(np.argsort(np.array([*steps], dtype=object))) if steps else np.zeros(0, np.int64)
+    columns = (np.asarray(name), np.asarray(where), alphabetic[np.asarray(step)], np.asarray(source), np.asarray(split))
+    return view(examples, np.lexsort(columns).tolist() if len(split) else ())

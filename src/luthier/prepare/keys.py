@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def key_of(text: str) -> int:
@@ -15,6 +17,8 @@ def key_of(text: str) -> int:
 
 def shared(keys: array[int]) -> np.ndarray:
     """bool [rows]: which keys stand more than once."""
+    import numpy as np
+
     values = np.frombuffer(keys, np.uint64) if len(keys) else np.zeros(0, np.uint64)
     order = np.argsort(values, kind="stable")
     same = values[order[1:]] == values[order[:-1]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -47,10 +47,11 @@ class Sketches:
         self._disk: tempfile.TemporaryDirectory[str] | None = None
         self._bands: list[np.ndarray] = []
         self._runs: list[np.ndarray] = []
+        self._written: list[tuple[int, int]] = []  # of each batch of bands on disk: where it begins, how many texts
+        self._files: dict[str, BinaryIO] = {}
         self._sizes: list[np.ndarray] = []
         self._figures: list[np.ndarray] = []
         self._held = 0
-        self._written = 0
         self._flat: np.ndarray | list[np.ndarray] = []
         self.count = 0
 
@@ -59,6 +60,8 @@ class Sketches:
 
     def __exit__(self, *_: object) -> None:
         self._bands, self._runs, self._flat = [], [], []
+        for file in self._files.values():
+            file.close()
         if self._disk is not None:
             self._disk.cleanup()
 
@@ -73,31 +76,28 @@ class Sketches:
             found = runs_of(batch)
             self._sizes.append(np.diff(found.offsets).astype(np.int32))
             self._figures.append(found.figures)
-            self._keep(self._bands, _bands(found.flat, found.offsets), "bands")
-            self._keep(self._runs, found.flat, "runs")
+            bands = _bands(found.flat, found.offsets)
+            if self._disk is None:
+                self._bands.append(bands)
+                self._runs.append(found.flat)
+                self._held += bands.nbytes + found.flat.nbytes
+            else:
+                self._write(bands, found.flat)
             self.count += len(batch)
             if self._disk is None and self._held > self._bound // 2:
                 self._spill()
 
-    def _keep(self, where: list[np.ndarray], rows: np.ndarray, name: str) -> None:
-        if self._disk is None:
-            where.append(rows)
-            self._held += rows.nbytes
-        else:
-            where.append(self._write(rows, name))
-
-    def _write(self, rows: np.ndarray, name: str) -> np.ndarray:
-        assert self._disk is not None
-        path = Path(self._disk.name) / name
-        begin = path.stat().st_size if path.exists() else 0
-        with path.open("ab") as file:
-            file.write(np.ascontiguousarray(rows).data)
-        return np.memmap(path, np.uint32, "r", begin, rows.shape) if rows.size else rows
+    def _write(self, bands: np.ndarray, runs: np.ndarray) -> None:
+        self._written.append((self._files["bands"].tell(), bands.shape[1]))
+        self._files["bands"].write(np.ascontiguousarray(bands).data)
+        self._files["runs"].write(runs.data)
 
     def _spill(self) -> None:
         self._disk = tempfile.TemporaryDirectory(prefix="luthier-duplicates-", dir=self._folder)
-        self._bands = [self._write(rows, "bands") for rows in self._bands]
-        self._runs = [self._write(rows, "runs") for rows in self._runs]
+        self._files = {name: (Path(self._disk.name) / name).open("w+b") for name in ("bands", "runs")}
+        for bands, runs in zip(self._bands, self._runs):
+            self._write(bands, runs)
+        self._bands, self._runs = [], []
 
     def pairs(self, threshold: float, *, same_figures: bool = False, across: int | None = None) -> list[Pair]:
         """Pairs of at least `threshold` (Jaccard of the runs) in order of their numbers.
@@ -142,9 +142,8 @@ class Sketches:
         """Sorted (key << 32 | text) of one band; in several passes, of the keys whose turn it is."""
         parts = []
         at = 0
-        for rows in self._bands:
-            count = rows.shape[1]
-            keys = np.asarray(rows[band])
+        for keys in self._keys(band):
+            count = len(keys)
             inside = has_words[at : at + count]
             if figures is not None:
                 mark = figures[at : at + count]
@@ -157,6 +156,13 @@ class Sketches:
         column = np.concatenate(parts)
         column.sort()
         return column
+
+    def _keys(self, band: int) -> Iterator[np.ndarray]:
+        """One band of each batch. Read, not mapped: pages of a mapped file count as the memory of the process."""
+        yield from (bands[band] for bands in self._bands)
+        for begin, count in self._written:
+            self._files["bands"].seek(begin + 4 * band * count)
+            yield np.frombuffer(self._files["bands"].read(4 * count), np.uint32)
 
     def _in_buckets(self, column: np.ndarray, across: int | None) -> Iterator[np.ndarray]:
         key, text = column >> _SHIFT, column & _LOW
@@ -199,22 +205,27 @@ class Sketches:
         pair = np.concatenate((np.arange(len(one)), np.arange(len(one))))
         which = np.concatenate((one, other))
         length = sizes[which]
-        offset = np.repeat(np.cumsum(length) - length, length)
-        place = np.repeat(starts[which], length) + np.arange(int(length.sum())) - offset
-        runs = (np.repeat(pair, length).astype(np.uint64) << _SHIFT) | self._take(place).astype(np.uint64)
+        taken = self._take(which, starts, length).astype(np.uint64)
+        runs = (np.repeat(pair, length).astype(np.uint64) << _SHIFT) | taken
         runs.sort()
         twice = (runs[1:][runs[1:] == runs[:-1]] >> _SHIFT).astype(np.int64)
         shared = np.bincount(twice, minlength=len(one))
         share[likely] = shared / (sizes[one] + sizes[other] - shared)
         return share
 
-    def _take(self, place: np.ndarray) -> np.ndarray:
+    def _take(self, texts: np.ndarray, starts: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """The runs of these texts, one text after the other."""
         if self._disk is not None:
-            return np.memmap(Path(self._disk.name) / "runs", np.uint32, "r")[place]
+            file, found = self._files["runs"], {}
+            for text in np.unique(texts).tolist():  # sorted: the file is read forwards
+                file.seek(4 * int(starts[text]))
+                found[text] = np.frombuffer(file.read(4 * int(starts[text + 1] - starts[text])), np.uint32)
+            return np.concatenate([found[text] for text in texts.tolist()])
         if isinstance(self._flat, list):
             self._runs = [np.concatenate(self._runs)] if self._runs else [np.zeros(0, np.uint32)]
             self._flat = self._runs[0]
-        return self._flat[place]
+        offset = np.repeat(np.cumsum(length) - length, length)
+        return self._flat[np.repeat(starts[texts], length) + np.arange(int(length.sum())) - offset]
 
 
 def _inside(codes: np.ndarray, seen: np.ndarray) -> np.ndarray:

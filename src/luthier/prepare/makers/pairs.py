@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from luthier.errors import DataError
 from luthier.plugins import register
 from luthier.prepare.base import MAKERS, OWN_SPLIT, TOGETHER
+from luthier.prepare.keys import key_of
 from luthier.prepare.makers._examples import drop
 from luthier.prepare.makers._formats import SPLITS, Format, Pair, Problem, columns_of, detect, read_pair
 from luthier.prepare.makers._rows import BadRow, Row, files_of, read_rows
@@ -84,21 +86,22 @@ class Pairs(Spec):
         format, question, answer = self._layout([row.data for row in head if isinstance(row, Row)], notes)
         counts: Counter[str] = Counter()
         bad, wrong = list[str](), 0
-        seen: set[str] = set()
-        asked: dict[str, str] = {}
+        seen: set[int] = set()  # keys, not texts: a file may be larger than memory
+        asked, told = array("Q"), array("Q")
         for row in (row for part in (head, rows) for row in part):
             counts["rows"] += 1
             example = self._example(row, format, question, answer, context)
             if isinstance(example, Example):
-                twin = digest(*(m.content for m in example.input if isinstance(m, Message)), example.target or "")
+                twin = key_of("\0".join([*(m.content for m in example.input if isinstance(m, Message)),
+                                         example.target or ""]))
                 if twin in seen:
                     counts["dropped"] += 1
                     yield drop(row.where, self.kind, "duplicate", "the same row stands earlier", example.question)
                     continue
                 seen.add(twin)
-                told = digest(example.target or "")  # digests: a file may be larger than memory
-                known = asked.setdefault(digest(key(example.question)), told)
-                counts["same_question_other_answer"] += known != told and len(example.input) <= 2
+                if len(example.input) <= 2:
+                    asked.append(key_of(key(example.question)))
+                    told.append(key_of(example.target or ""))
                 counts["kept"] += 1
                 yield example
                 continue
@@ -108,6 +111,7 @@ class Pairs(Spec):
                 if len(bad) < _SHOWN:
                     bad.append(f"{example.item}: {example.reason}: {example.detail}")
             yield example
+        counts["same_question_other_answer"] = _contradictions(asked, told)
         notes.update(counts)
         if bad and self.strict:
             more = f"\n… and {wrong - len(bad)} more" if wrong > len(bad) else ""
@@ -184,3 +188,14 @@ class Pairs(Spec):
             return None
         found = SPLITS.get(named.strip().lower())
         return found or Problem("bad-split", f"'{named}' is no split; write train, validation or test")
+
+
+def _contradictions(asked: array[int], told: array[int]) -> int:
+    """How many rows answer a question otherwise than the first row that asks it."""
+    import numpy as np
+
+    if not asked:
+        return 0
+    questions, answers = np.frombuffer(asked, np.uint64), np.frombuffer(told, np.uint64)
+    _, first, number = np.unique(questions, return_index=True, return_inverse=True)
+    return int((answers != answers[first][number]).sum())
