@@ -25,7 +25,7 @@ from luthier.train.attention import rows_of
 from luthier.train.batches import collate
 from luthier.train.fit import Learner
 from luthier.train.render import Rendered, messages_of
-from luthier.train.runtime import free_memory
+from luthier.train.runtime import free_memory, full_float32
 from luthier.types import Example
 
 NAMES = {
@@ -183,7 +183,8 @@ def in_float32(module: Any) -> Iterator[bool]:
     for parameter in low:  # parameters only: rotary frequencies are float32 buffers and must stay so
         parameter.data = parameter.data.float()
     try:
-        yield True
+        with full_float32():
+            yield True
     finally:
         for parameter, kind in zip(low, kinds):
             parameter.data = parameter.data.to(kind)

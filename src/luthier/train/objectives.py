@@ -217,7 +217,7 @@ def _probe(objective: Objective, probe: Sequence[Batch], parameters: Sequence[to
     """Summed loss of the probe and its gradient as one float32 vector."""
     loss = torch.stack([objective(batch, 1.0) for batch in probe]).sum()
     if not loss.requires_grad:
-        return float(loss), torch.zeros(1)
+        return float(loss), torch.zeros(1, device=loss.device)
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return float(loss.detach()), torch.cat([
         (torch.zeros_like(p) if g is None else g).float().flatten() for p, g in zip(parameters, found)])
