@@ -19,7 +19,7 @@ from luthier.errors import LuthierError, ModelError
 from luthier.models.sources import cache_folder, resolve
 from luthier.project.asking import teachers
 from luthier.project.base import STAGES, Project, needed
-from luthier.project.forecast import UNITS, duration, past, pictures, rate_of, rates_of, words_of, work_of
+from luthier.project.forecast import UNITS, duration, past, pictures, rates_of, seconds_of, words_of, work_of
 from luthier.project.protection import Advice, facts_of, recommend
 from luthier.store import Artifact, Store
 
@@ -132,7 +132,7 @@ def check(project: Project) -> Check:
         else:
             units = work[stage]
             unit = UNITS[stage] if not project.spec.task.labelled else "row passes" if stage == "train" else "rows"
-            steps.append(Step(stage, states[stage], units / rates_of(cache_folder())[rate_of(project, stage)],
+            steps.append(Step(stage, states[stage], seconds_of(project, stage, units, made),
                               f"{units:,.0f} {unit}"))
     if states.get("ingest") == "would run" and not project.spec.task.labelled and not problems:
         pages = pictures(project)

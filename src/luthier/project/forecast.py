@@ -25,6 +25,10 @@ UNITS = {"ingest": "bytes", "prepare": "words", "index": "words", "train": "toke
 ROW_RATES = {"prepare": 3000.0, "train": 30.0, "train-head": 150.0, "evaluate": 80.0}
 """The same for labelled tasks, in rows per second: of a table prepared, trained once (`train-head`: by a head on frozen
 features, which are computed once), and tested."""
+RATED_MODEL = 135e6
+"""Parameters of the model that the rates of `train` and `evaluate` are for; another one's are in proportion."""
+NO_BFLOAT16 = 1 / 3
+"""Their part on a processor that does not compute in bfloat16 (measured: 80 against 400 tokens a CPU second)."""
 TOKENS_PER_WORD, BYTES_PER_WORD, WORDS_PER_PICTURE = 1.45, 12, 300
 
 
@@ -55,12 +59,36 @@ def work_of(project: Project, made: Mapping[str, Artifact]) -> dict[str, float]:
 
 
 def rate_of(project: Project, stage: str) -> str:
-    """Name of a stage's rate: labelled tasks work in rows, and each task and base model at its own speed."""
+    """Name of a stage's rate: labelled tasks work in rows, and each base model at its own speed."""
     task = project.spec.task
+    model = f":{project.spec.adapt.model}" if stage in ("train", "evaluate") else ""
     if not task.labelled:
-        return stage
+        return stage + model
     head = "-head" if stage == "train" and project.spec.train.plan.kind == "head" else ""
-    return f"{stage}{head}:{task.type}"
+    return f"{stage}{head}:{task.type}{model}"
+
+
+def seconds_of(project: Project, stage: str, units: float, made: Mapping[str, Artifact]) -> float:
+    """How long a stage takes for its units of work: by what it took here with this base model, or by the shipped
+    rates."""
+    rates, name = rates_of(cache_folder()), rate_of(project, stage)
+    if name in rates:
+        return units / rates[name]
+    rate = rates[name.removesuffix(f":{project.spec.adapt.model}")]
+    if stage in ("train", "evaluate") and not project.spec.task.labelled:
+        parameters = float(made["adapt"].summary.get("parameters") or 0) if "adapt" in made else 0.0
+        rate *= RATED_MODEL / (parameters or RATED_MODEL) * (1 if _computes_in_bfloat16() else NO_BFLOAT16)
+    return units / rate
+
+
+@cache
+def _computes_in_bfloat16() -> bool:
+    """Whether the processor says so; without asking torch, which takes seconds to load. True where it says nothing."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    return "flags" not in told or "avx512_bf16" in told or "amx_bf16" in told
 
 
 def pictures(project: Project) -> int:
@@ -128,8 +156,9 @@ def rates_of(folder: Path) -> dict[str, float]:
         for row in read_jsonl(file):
             found.setdefault(row["stage"], []).append(row["units"] / max(row["seconds"], 1e-3))
     rows = {f"{stage}:{task}": rate for stage, rate in ROW_RATES.items() for task in LABELLED}
-    return {stage: median(found[stage][-7:]) if found.get(stage) else rate
-            for stage, rate in {**DEFAULT_RATES, **rows}.items()}
+    shipped = {**DEFAULT_RATES, **rows}
+    return shipped | {stage: median(seen[-7:]) for stage, seen in found.items()
+                      if stage not in shipped or not stage.startswith(("train", "evaluate"))}  # of models unnamed
 
 
 def record(project: Project, done: Done) -> None:
@@ -143,15 +172,13 @@ def record(project: Project, done: Done) -> None:
         return
     if done.stage == "prepare" and asking(project):
         return  # a teacher's time is forecast by itself and says nothing about words
-    rate, rates = rate_of(project, done.stage), rates_of(cache_folder())
-    if rate not in rates:
-        return
+    rate = rate_of(project, done.stage)
     now = {"at": round(time.time())}
     row = {"stage": rate, "units": units, "seconds": done.seconds}
-    rows, forecast = [row], units / rates[rate]
+    rows, forecast = [row], seconds_of(project, done.stage, units, made)
     read = done.artifact.summary.get("ocr", {}) if done.stage == "ingest" else {}
     if read.get("read_now"):  # its speed is its own: a scan of 2 MB takes as long as a PDF of 200 pages
-        forecast += read["read_now"] / rates["pictures"]
+        forecast += read["read_now"] / rates_of(cache_folder())["pictures"]
         rows = [{"stage": "pictures", "units": float(read["read_now"]), "seconds": read["seconds"]},
                 {**row, "seconds": max(done.seconds - read["seconds"], 0.05)}]
     for file, text in (*((cache_folder() / "rates.jsonl", one | now) for one in rows),
