@@ -53,7 +53,8 @@ def test_a_shelf_reads_as_a_list_does_while_it_grows_and_moves_to_disk(bound):
     assert [(a.id, b.id) for a, b in zip(shelf, shelf)] == [(str(n), str(n)) for n in range(300)]  # two readers at once
     assert list(shelf[10:40:3]) == plain[10:40:3] and list(reversed(shelf)) == plain[::-1]
     odd = view(shelf, range(1, 300, 2))
-    assert odd == plain[1::2] and odd[-1] == plain[299] and view(odd, [3, 0])[0] == plain[7] and odd[2:4] == plain[5:9:2]
+    assert odd == plain[1::2] and odd[-1] == plain[299] and odd[2:4] == plain[5:9:2]
+    assert view(odd, [3, 0])[0] == plain[7]
     with pytest.raises(IndexError):
         shelf[300]
 

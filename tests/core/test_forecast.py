@@ -32,7 +32,7 @@ def noted(project, *rows):
 def test_a_tiny_models_speed_says_nothing_about_another(project):
     shipped = seconds(project)
     assert shipped == 3000 / forecast.DEFAULT_RATES["train"]
-    noted(project, {"stage": "train:tiny", "units": 1e6, "seconds": 1.0}, {"stage": "train", "units": 1e6, "seconds": 1})
+    noted(project, *({"stage": stage, "units": 1e6, "seconds": 1.0} for stage in ("train:tiny", "train")))
     assert seconds(project) == shipped
     noted(project, *({"stage": "train:starter:chat", "units": 600.0, "seconds": s} for s in (10.0, 20.0, 30.0)))
     assert seconds(project) == 3000 / 30 and seconds(project, "evaluate") == 3000 / forecast.DEFAULT_RATES["evaluate"]

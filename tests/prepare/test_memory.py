@@ -112,7 +112,8 @@ def alive(monkeypatch):
     refs, most = {}, [0]
 
     def see(example):
-        refs[id(example)] = weakref.ref(example, lambda _, key=id(example): refs.pop(key, None))
+        key = id(example)
+        refs[key] = weakref.ref(example, lambda _: refs.pop(key, None))
         most[0] = max(most[0], len(refs))
         return example
 
