@@ -23,6 +23,15 @@ def digest(*parts: str, length: int = 16) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
+def digest_each(parts: Iterable[str], *, length: int = 16) -> str:
+    """`digest` of strings that come one after another and need not fit into memory."""
+    found, first = hashlib.sha256(), True
+    for part in parts:
+        found.update((part if first else f"\x1f{part}").encode("utf-8", "surrogatepass"))
+        first = False
+    return found.hexdigest()[:length]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """A structural piece of a document in reading order; tables and lists are Markdown."""

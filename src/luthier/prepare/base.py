@@ -47,7 +47,7 @@ from luthier.types import (
     Split,
     decode_example,
     decode_passage,
-    digest,
+    digest_each,
     read_jsonl,
 )
 
@@ -309,14 +309,16 @@ def read_examples(artifact: Artifact, split: Split | None = None) -> list[Exampl
 def learned(artifact: Artifact) -> Content:
     """Prepared rows as an input of training, which counts by what training reads: the rows that are not about volatile
     documents, the labels, and how the test is disjoint. When only volatile documents change, a run stays as it is."""
-    parts = [str(artifact.summary.get("disjoint", ""))]
-    with _file(artifact, "examples.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
-        for line in file:
-            if f'"{VOLATILE}"' not in line or VOLATILE not in json.loads(line)["tags"]:
-                parts.append(line.strip())
-    labels = artifact.path / "labels.json"
-    parts.append(labels.read_text("utf-8") if labels.is_file() else "")
-    return Content(artifact, digest(*parts))
+    def parts() -> Iterator[str]:
+        yield str(artifact.summary.get("disjoint", ""))
+        with _file(artifact, "examples.jsonl").open(encoding="utf-8", errors="surrogatepass") as file:
+            for line in file:
+                if f'"{VOLATILE}"' not in line or VOLATILE not in json.loads(line)["tags"]:
+                    yield line.strip()
+        labels = artifact.path / "labels.json"
+        yield labels.read_text("utf-8") if labels.is_file() else ""
+
+    return Content(artifact, digest_each(parts()))
 
 
 def read_dropped(artifact: Artifact) -> list[Dropped]:

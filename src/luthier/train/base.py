@@ -93,7 +93,8 @@ class Train(Spec):
     verify_resume: bool = True
     """Before training, prove on one small update that a saved and reloaded run continues bit for bit."""
     deterministic: bool = True
-    """Use only algorithms that give the same bits every time (free on the CPU, slower on a GPU)."""
+    """Use only algorithms that give the same bits every time, and float32 with all of its bits, not TF32 (free on the
+    CPU, slower on a GPU)."""
     threads: int = Field(default=0, ge=0)
     """Processor threads; 0 is OMP_NUM_THREADS where it is set, otherwise one on two cores (two threads were 8 times
     slower when anything else ran) and one a core on larger machines."""
