@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Bar(Protocol):
@@ -41,6 +43,32 @@ class Silent:
 
     def say(self, message: str, **fields: Any) -> None:
         pass
+
+
+MANY = 20_000
+"""Rows from which on passing over all of them is long work."""
+
+
+@contextmanager
+def passing(progress: Progress, what: str, rows: Iterable[T], count: int, *, passes: bool = False
+            ) -> Iterator[Iterable[T]]:
+    """The rows, counted by a bar while somebody goes over them; of fewer than `MANY` nothing is shown. `passes`: they
+    are gone over nobody knows how often."""
+    if count < MANY:
+        yield rows
+        return
+    with progress.track(what, None if passes else count, unit="rows") as bar:
+        yield _Counted(rows, bar)
+
+
+class _Counted(Generic[T]):
+    def __init__(self, rows: Iterable[T], bar: Bar):
+        self._rows, self._bar = rows, bar
+
+    def __iter__(self) -> Iterator[T]:
+        for row in self._rows:
+            yield row
+            self._bar.advance()
 
 
 class _JsonBar:

@@ -4,11 +4,15 @@ import csv
 import json
 import random
 import weakref
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from luthier import shelf
+from luthier import progress, shelf
+from luthier.prepare.privacy import work
+from luthier.progress import Silent
 from luthier.project import Project
 from luthier.shelf import Memory
 from luthier.types import Example
@@ -128,9 +132,24 @@ def alive(monkeypatch):
     return most
 
 
+class Seen(Silent):
+    """Which bars there were, with how far they came."""
+
+    def __init__(self):
+        self.bars = {}
+
+    @contextmanager
+    def track(self, what, total, *, unit="", done=0):
+        self.bars[what] = [total, 0]
+        yield SimpleNamespace(advance=lambda count=1: self.bars[what].__setitem__(1, self.bars[what][1] + count))
+
+
 @pytest.mark.parametrize("kind", ["pairs", "rows"])
-def test_of_many_rows_a_few_are_in_memory_at_once(tmp_path, on_disk, alive, kind):
+def test_of_many_rows_a_few_are_in_memory_at_once_and_going_over_them_is_shown(tmp_path, on_disk, alive, monkeypatch,
+                                                                               kind):
     """The bytes that are kept of each row are measured by benchmarks/memory.py."""
+    monkeypatch.setattr(progress, "MANY", 500)
+    monkeypatch.setattr(work, "_BATCH", 8)
     rng = random.Random(0)
     words = [f"w{n}" for n in range(5000)]
     with (tmp_path / "rows.jsonl").open("w") as file:
@@ -139,9 +158,12 @@ def test_of_many_rows_a_few_are_in_memory_at_once(tmp_path, on_disk, alive, kind
             file.write(json.dumps({"question": f"Q{n} {said[:100]}", "answer": said} if kind == "pairs" else
                                   {"text": said, "label": f"class {n % 4}"}) + "\n")
     task = "" if kind == "pairs" else "task: {type: classify}\n"
-    (tmp_path / "luthier.yaml").write_text(f"{task}ingest: {{sources: []}}\nprepare:\n  privacy: {{mode: 'off'}}\n"
+    (tmp_path / "luthier.yaml").write_text(f"{task}ingest: {{sources: []}}\nprepare:\n"
                                            f"  makers: [{{kind: {kind}, path: rows.jsonl}}]\n")
     on_disk()
-    *_, done = Project.open(tmp_path).run(to="prepare")
+    *_, done = Project.open(tmp_path).run(to="prepare", progress=(seen := Seen()))
     assert done.artifact.summary["examples"] > 850
     assert alive[0] < 40
+    assert seen.bars["look for personal data"] == [900, 900]
+    assert all(seen.bars[f"compare with {split} {'texts' if kind == 'pairs' else 'rows'}"][1] > 600
+               for split in ("test", "validation"))

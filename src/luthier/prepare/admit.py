@@ -15,6 +15,7 @@ from luthier.prepare.keys import key_of, shared
 from luthier.prepare.leak import find_leaks, trained_texts
 from luthier.prepare.split import Splits
 from luthier.prepare.text import normalise, words
+from luthier.progress import Progress, Silent, passing
 from luthier.shelf import Again, Memory, Sink, view
 from luthier.types import Dropped, Example, Passage, digest
 
@@ -131,7 +132,7 @@ def cap(examples: Sequence[Example], most: int, seed: int, dropped: Sink[Dropped
 
 
 def drop_leaks(examples: Sequence[Example], passages: Sequence[Passage], splits: Splits, dropped: Sink[Dropped],
-               memory: Memory | None = None) -> Sequence[Example]:
+               memory: Memory | None = None, progress: Progress = Silent()) -> Sequence[Example]:
     """Remove train examples that repeat validation or test text, then validation examples that repeat test text.
 
     An answer made from a document that says the same, word for word, as a held-out one is the same fact asked about
@@ -172,7 +173,9 @@ def drop_leaks(examples: Sequence[Example], passages: Sequence[Passage], splits:
                 gone[at] = Dropped(item=example.id, step=example.origin.step, reason="leak-answer",
                                    detail=f"{example.origin.where}: the answer of {held_split} example "
                                           f"{kept[same].id}", text=example.question[:300])
-        for leak in find_leaks(Again(rows), Again(held), memory):
+        with passing(progress, f"compare with {held_split} texts", Again(rows), len(kept), passes=True) as texts:
+            leaks = find_leaks(texts, Again(held), memory)
+        for leak in leaks:
             at = row_of[leak.item]
             if at not in gone:
                 example, number = kept[at], held_of[leak.held]

@@ -27,7 +27,7 @@ from luthier.prepare.split import Splits
 from luthier.prepare.steps import Kept, StepContext
 from luthier.prepare.unread import drop_unread
 from luthier.prepare.volatile_rows import with_volatile
-from luthier.progress import Progress
+from luthier.progress import Progress, passing
 from luthier.queues import read_review, write_review
 from luthier.shelf import Again, Memory, Sink, view
 from luthier.store import Artifact, Cache, Store, canonical, write_json
@@ -85,7 +85,7 @@ def build(folder: Path, artifact: Artifact, task: Task, spec: Prepare, *, rag: R
                           cache=cache, progress=progress, rag=rag)
     examples, notes = make_examples(spec, context, splits, _remember(search), dropped, memory, guard)
     examples = cap(examples, spec.max_examples_per_document, spec.seed, dropped)
-    examples = drop_leaks(examples, passages, splits, dropped, memory)
+    examples = drop_leaks(examples, passages, splits, dropped, memory, progress)
     examples = drop_benchmarks(examples, spec.decontaminate, root, dropped, memory)
     examples = language.with_groups(examples, documents, memory)
     if moving:
@@ -190,13 +190,15 @@ def make_examples(spec: Prepare, context: MakeContext, splits: Splits, search: C
         said: dict[str, Any] = {}
         count = itertools.count()
         made = _made(run_maker(maker, context, admission.examples, search, said), count, dropped)
-        made = drop_forgotten(made, forgotten, dropped, root=context.root)
-        if guard is not None:
-            made = guard.examples(made, dropped, system=context.task.system,
-                                  clean=lambda example: bool(example.origin.passages))
-            made = drop_forgotten(made, forgotten, dropped, root=context.root)
-        kept = memory.examples()
-        kept.extend(injection.defused(example) for example in made)
+        raw, kept = memory.examples(), memory.examples()
+        raw.extend(drop_forgotten(made, forgotten, dropped, root=context.root))
+        with passing(context.progress, "look for personal data", raw, len(raw)) as rows:
+            if guard is not None:
+                rows = guard.examples(rows, dropped, system=context.task.system,
+                                      clean=lambda example: bool(example.origin.passages))
+                rows = drop_forgotten(rows, forgotten, dropped, root=context.root)
+            kept.extend(injection.defused(example) for example in rows)
+        del raw
         notes[maker.kind if maker.kind not in notes else f"{maker.kind} {number + 1}"] = said
         admission.add(_assign(kept, spec, splits, dropped))
         context.progress.say(f"  {maker.kind}: {next(count)} examples made")

@@ -31,7 +31,7 @@ from luthier.prepare.privacy.report import texts_of, write_privacy
 from luthier.prepare.privacy.work import Guard
 from luthier.prepare.weak.apply import FILE as WEAK_FILE
 from luthier.prepare.weak.apply import label_rows
-from luthier.progress import Progress
+from luthier.progress import Progress, passing
 from luthier.queues import read_review, write_review
 from luthier.shelf import Memory, Sink, view
 from luthier.store import Artifact, Store, write_json
@@ -71,7 +71,8 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     if guard is not None:  # before decisions about rows, which name them by what is trained
         guard.records = memory.rows()
         clean = memory.examples()
-        clean.extend(guard.examples(drop_forgotten(made, forgotten, dropped, root=root), dropped))
+        with passing(progress, "look for personal data", made, read) as looked:
+            clean.extend(guard.examples(drop_forgotten(looked, forgotten, dropped, root=root), dropped))
         made = clean
     said = _Content(root)
     decided = decided_rows(made, root, dropped, id_of=lambda example: _named(example, said(example)).id)
@@ -86,7 +87,7 @@ def build_labelled(folder: Path, task: Task, spec: Prepare, *, documents: Artifa
     named.extend(_named(example, said(example)) for example in view(usable, unlike))
     assigned = memory.examples()
     assigned.extend(assign(named, spec, given, said))
-    examples = drop_leaks(_unique_ids(assigned, memory), dropped, memory)
+    examples = drop_leaks(_unique_ids(assigned, memory), dropped, memory, progress)
     examples = drop_benchmarks(examples, spec.decontaminate, root, dropped, memory)
     weak = label_rows(examples, task, spec.weak, store=store, root=root, validation=spec.split.validation,
                       progress=progress)

@@ -17,6 +17,7 @@ from luthier.prepare.leak import find_leaks
 from luthier.prepare.split import unit_interval
 from luthier.prepare.stratify import stratify
 from luthier.prepare.text import normalise, words
+from luthier.progress import Progress, Silent, passing
 from luthier.shelf import Again, Memory, Sink, view
 from luthier.types import Dropped, Example, Split
 
@@ -129,7 +130,8 @@ def _held_split(unit: str, spec: Prepare) -> Split:
     return "validation" if held and unit_interval(unit, spec.seed) >= spec.split.test / held else "test"
 
 
-def drop_leaks(examples: Sequence[Example], dropped: Sink[Dropped], memory: Memory | None = None) -> Sequence[Example]:
+def drop_leaks(examples: Sequence[Example], dropped: Sink[Dropped], memory: Memory | None = None,
+               progress: Progress = Silent()) -> Sequence[Example]:
     """Remove train (and unlabelled) rows that nearly repeat validation or test texts, or share a group with them, then
     validation rows that do so with the test."""
     kept = examples
@@ -153,7 +155,9 @@ def drop_leaks(examples: Sequence[Example], dropped: Sink[Dropped], memory: Memo
             elif not example.image and (same := said.get(key_of(same_words(example)))) is not None:
                 # Tagged texts that differ in case only are two rows, but not across splits.
                 gone[at] = drop(example, "leak-same", f"the same words as {_told(held_split, held[same])}")
-        for at, other, share, reason in near_repeats(Again(rows), held, memory):
+        with passing(progress, f"compare with {held_split} rows", Again(rows), len(kept), passes=True) as some:
+            repeats = list(near_repeats(some, held, memory))
+        for at, other, share, reason in repeats:
             if at not in gone:
                 gone[at] = drop(kept[at], reason, f"{share:.0%} of it is {_told(held_split, other)}")
         dropped.extend(gone[at] for at in sorted(gone))
