@@ -97,7 +97,8 @@ def luthier(model: Path, bench: Any, out: Path) -> float:
 
     store, clock = Store(out / "store"), Clock()
     rows = [Example(id=f"{number:05d}", input=(Message(role="user", content=question),), target=answer,
-                    origin=Origin(maker="human", step="pairs")) for number, (question, answer) in enumerate(bench.pairs)]
+                    origin=Origin(maker="human", step="pairs"))
+            for number, (question, answer) in enumerate(bench.pairs)]
     data = store.build("prepare", version=0, spec={}, inputs={},
                        make=lambda folder: {"examples": write_jsonl(folder / "examples.jsonl", rows)})
     made = adapt(Task(), Adapt(model=str(model), method=LoRA(rank=RECIPE["rank"], alpha=RECIPE["alpha"])), store=store,
