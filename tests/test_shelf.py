@@ -1,6 +1,5 @@
 """Law: whoever reads records cannot tell a shelf in memory from one on disk, and the memory bound is kept."""
 
-import gc
 import os
 import random
 import tracemalloc
@@ -90,7 +89,6 @@ def test_what_is_thrown_away_counts_no_more():
         shelf = memory.passages()
         shelf.extend(map(passage, range(400)))  # 0.4 MiB
         del shelf
-        gc.collect()
     assert not memory.full
 
 
